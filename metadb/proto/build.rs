@@ -1,0 +1,17 @@
+//! Compiles the protos with a pure-Rust compiler, so that no `protoc` is needed.
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let protos = ["error", "kv", "node", "peer", "directory"].map(|name| format!("metadb/v1/{name}.proto"));
+    let descriptors = protox::compile(protos, ["proto"])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("metadb.v1.descriptors.bin");
+    std::fs::write(&out, descriptors.encode_to_vec())?;
+    tonic_build::configure()
+        .btree_map(["."])
+        .bytes(["."])
+        .file_descriptor_set_path(&out)
+        .skip_protoc_run()
+        .compile_protos(&["metadb/v1/kv.proto"], &["proto"])?;
+    Ok(())
+}

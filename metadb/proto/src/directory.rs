@@ -1,0 +1,103 @@
+//! Keys of the directory: tenant 0, one shard, always in group 0. Values are the records of `directory.proto`.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `("cluster")` | `ClusterRecord` |
+//! | `("counter", name)` | the last id given out, 8 big-endian bytes |
+//! | `("group", group id)` | `GroupRecord` |
+//! | `("key", access key id)` | `KeyRecord` |
+//! | `("node", node id)` | `NodeRecord` |
+//! | `("shard", tenant id, start)` | `ShardRecord` |
+//! | `("tenant", tenant id)` | `TenantRecord` |
+//! | `("tenant_name", name)` | the tenant id, 8 big-endian bytes |
+
+pub use crate::principal::DIRECTORY_TENANT;
+use crate::tuple;
+
+/// The group that is the directory.
+pub const DIRECTORY_GROUP: u32 = 0;
+/// Epoch of the directory's only shard.
+pub const DIRECTORY_EPOCH: u64 = 1;
+
+/// The cluster's own record.
+#[must_use]
+pub fn cluster_key() -> Vec<u8> {
+    tuple::pack(&("cluster",))
+}
+
+/// The counter that ids of a kind are drawn from: `node`, `group`, `tenant`.
+#[must_use]
+pub fn counter_key(name: &str) -> Vec<u8> {
+    tuple::pack(&("counter", name))
+}
+
+/// A group's record.
+#[must_use]
+pub fn group_key(group_id: u32) -> Vec<u8> {
+    tuple::pack(&("group", group_id))
+}
+
+/// A credential's record.
+#[must_use]
+pub fn access_key_key(access_key_id: &str) -> Vec<u8> {
+    tuple::pack(&("key", access_key_id))
+}
+
+/// A node's record.
+#[must_use]
+pub fn node_key(node_id: u64) -> Vec<u8> {
+    tuple::pack(&("node", node_id))
+}
+
+/// A shard's record.
+#[must_use]
+pub fn shard_key(tenant_id: u64, start: &[u8]) -> Vec<u8> {
+    tuple::pack(&("shard", tenant_id, start))
+}
+
+/// A tenant's record.
+#[must_use]
+pub fn tenant_key(tenant_id: u64) -> Vec<u8> {
+    tuple::pack(&("tenant", tenant_id))
+}
+
+/// The index from a tenant's name to its id.
+#[must_use]
+pub fn tenant_name_key(name: &str) -> Vec<u8> {
+    tuple::pack(&("tenant_name", name))
+}
+
+/// All keys whose tuple begins with `prefix`: from the first, inclusive, to the second, exclusive.
+pub fn range_of<T: tuple::TuplePack>(prefix: &T) -> (Vec<u8>, Vec<u8>) {
+    let start = tuple::pack(prefix);
+    let mut end = start.clone();
+    end.push(0xff);
+    (start, end)
+}
+
+/// The range of all records of a kind: `group`, `key`, `node`, `shard`, `tenant`, `tenant_name`.
+#[must_use]
+pub fn records(kind: &str) -> (Vec<u8>, Vec<u8>) {
+    range_of(&(kind,))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_do_not_reach_into_each_other() {
+        let (start, end) = records("tenant");
+        assert!(tenant_key(u64::MAX) >= start && tenant_key(u64::MAX) < end);
+        assert!(!(tenant_name_key("a") >= start && tenant_name_key("a") < end));
+    }
+
+    #[test]
+    fn shards_of_a_tenant_sort_by_start() {
+        assert!(
+            shard_key(1, b"") < shard_key(1, b"\0")
+                && shard_key(1, b"\0") < shard_key(1, b"a")
+                && shard_key(1, b"\xff\xff") < shard_key(2, b"")
+        );
+    }
+}
