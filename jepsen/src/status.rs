@@ -1,0 +1,28 @@
+//! What a node says of itself, asked over its public gRPC door.
+
+use crate::cluster::ClusterError;
+use metadb_proto::v1::node_admin_client::NodeAdminClient;
+use metadb_proto::v1::{StatusRequest, StatusResponse};
+use std::time::Duration;
+use tonic::metadata::MetadataValue;
+
+/// A node that is well answers within this; one that is paused never does.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1000);
+
+/// Asks the node at `address` (host:port) for its status.
+///
+/// # Errors
+/// [`ClusterError::Unreachable`], with what went wrong.
+pub async fn ask(address: &str, token: &str) -> Result<StatusResponse, ClusterError> {
+    let unreachable = |message: String| ClusterError::Unreachable { message: format!("{address}: {message}") };
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| unreachable(error.to_string()))?
+        .connect_timeout(ANSWER_WITHIN)
+        .timeout(ANSWER_WITHIN);
+    let channel = endpoint.connect().await.map_err(|error| unreachable(error.to_string()))?;
+    let mut request = tonic::Request::new(StatusRequest::default());
+    let bearer: MetadataValue<_> = format!("Bearer {token}").parse().map_err(|_| unreachable("the token is not ASCII".into()))?;
+    request.metadata_mut().insert("authorization", bearer);
+    let answer = NodeAdminClient::new(channel).status(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| unreachable(format!("{}: {}", status.code(), status.message())))
+}

@@ -1,0 +1,67 @@
+//! Files as the Raft log and snapshot spools need them: append, sync, read back, list, remove. Blocking calls; the real ones are made
+//! on the log's own thread, the simulated ones cost no time of their own.
+
+mod file;
+
+pub use file::FileDisk;
+
+use crate::EngineError;
+use bytes::Bytes;
+
+/// A flat folder of named files. A name is one path element.
+pub trait Disk: Send + Sync + 'static {
+    /// The names in the folder, sorted.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn list(&self) -> Result<Vec<String>, EngineError>;
+
+    /// The length of a file in bytes, if it exists.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn len(&self, name: &str) -> Result<Option<u64>, EngineError>;
+
+    /// Bytes of a file from `offset`; fewer than asked at its end.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError>;
+
+    /// Says that a file will grow to about so many bytes by small appends, each synced. A disk may then extend it ahead with zeros, so
+    /// that a sync has less to write: whoever opens the file anew may find zeros at its end. Best effort; nothing by default.
+    fn reserve(&self, _name: &str, _bytes: u64) {}
+
+    /// Appends to a file, made if it is not there. Not durable before [`Disk::sync`].
+    ///
+    /// # Errors
+    /// [`EngineError::Full`], with nothing appended; [`EngineError::Io`].
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError>;
+
+    /// Makes what was appended to a file durable, and its name too if it is new.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]: the file must be given up; a second sync proves nothing.
+    fn sync(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Cuts a file to a length and makes that durable. For a torn tail, found when opening.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn truncate(&self, name: &str, bytes: u64) -> Result<(), EngineError>;
+
+    /// Removes a file, durably; a missing one is no error.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn remove(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Gives a file another name, durably, replacing what had it.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn rename(&self, from: &str, to: &str) -> Result<(), EngineError>;
+
+    /// How long a sync of the simulated disk takes; none for a real one, whose sync blocks by itself.
+    fn simulated_sync_latency(&self) -> Option<std::time::Duration>;
+}

@@ -1,0 +1,150 @@
+//! Between the queue and the writer: what makes a batch, which callbacks are due when, and what happens after a failure. It waits for
+//! nothing; the shells do.
+
+use super::writer::Writer;
+use super::{Done, Submission};
+use crate::EngineError;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Unsynced submissions (committed positions, purges) wait for a batch to ride along with until they have this many bytes.
+const CARRY_BYTES_MAX: u64 = 256 << 10;
+
+/// To the writer.
+pub(super) enum Message {
+    Work(Submission),
+    Close(Done),
+}
+
+impl Message {
+    #[cfg(not(madsim))]
+    pub(super) fn into_done(self) -> Done {
+        match self {
+            Self::Work(Submission { done: Some(done), .. }) | Self::Close(done) => done,
+            Self::Work(Submission { done: None, .. }) => Box::new(|_| {}),
+        }
+    }
+}
+
+/// Counted by the writer, read by everyone.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) appended_bytes: AtomicU64,
+    pub(super) records: AtomicU64,
+    pub(super) submissions: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    pub(super) sync_us: AtomicU64,
+    stopped: Mutex<Option<String>>,
+}
+
+impl Counters {
+    /// The answer to everything after a failure.
+    pub(super) fn stopped(&self) -> Option<EngineError> {
+        self.stopped.lock().as_ref().map(|message| EngineError::Stopped { message: message.clone() })
+    }
+}
+
+/// Gathers batches and completes them.
+pub(super) struct Pump {
+    writer: Writer,
+    counters: std::sync::Arc<Counters>,
+    batch_bytes: u64,
+    batch: Vec<Submission>,
+    bytes: u64,
+    /// How many at the start of `batch` are answered already and only ride along.
+    answered: usize,
+    closing: Option<Done>,
+}
+
+impl Pump {
+    pub(super) fn new(writer: Writer, counters: std::sync::Arc<Counters>, batch_bytes: u64) -> Self {
+        Self { writer, counters, batch_bytes, batch: Vec::new(), bytes: 0, answered: 0, closing: None }
+    }
+
+    /// Takes a message; whether the batch can take another.
+    pub(super) fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Work(submission) => {
+                self.bytes += submission.bytes;
+                self.batch.push(submission);
+            }
+            Message::Close(done) => self.closing = Some(done),
+        }
+        self.closing.is_none() && self.bytes < self.batch_bytes
+    }
+
+    /// Whether nothing can come any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Appends the batch. False: nothing needs a sync; what was taken is answered and waits for company.
+    pub(super) fn append(&mut self) -> Result<bool, EngineError> {
+        let fresh = &self.batch[self.answered..];
+        let needed = fresh.iter().flat_map(|submission| &submission.ops).any(super::LogOp::needs_sync);
+        if !needed && self.bytes < CARRY_BYTES_MAX && !self.is_closing() {
+            for submission in &mut self.batch[self.answered..] {
+                answer(submission, &Ok(()));
+            }
+            self.batch.retain(|submission| !submission.ops.is_empty());
+            self.answered = self.batch.len();
+            return Ok(false);
+        }
+        let appended = self.writer.append(&self.batch)?;
+        self.counters.appended_bytes.fetch_add(appended.bytes, Ordering::Relaxed);
+        self.counters.records.fetch_add(appended.records, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Makes the batch durable.
+    pub(super) fn sync(&self) -> Result<(), EngineError> {
+        self.writer.sync()
+    }
+
+    /// The batch is durable: answers it, then removes what is dead.
+    pub(super) fn complete(&mut self, took: Duration) -> Result<(), EngineError> {
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.counters.sync_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        for mut submission in self.batch.drain(..) {
+            answer(&mut submission, &Ok(()));
+        }
+        self.bytes = 0;
+        self.answered = 0;
+        self.writer.settle()
+    }
+
+    /// The log is closed: everything is written, and a last empty batch proves it.
+    pub(super) fn closed(&mut self) {
+        if let Some(done) = self.closing.take() {
+            done(Ok(()));
+        }
+    }
+
+    /// Stops the log for good: answers what was taken.
+    pub(super) fn fail(&mut self, error: &EngineError) {
+        tracing::error!(%error, "the log is stopped");
+        self.counters.stopped.lock().get_or_insert_with(|| format!("the log stopped after: {error}"));
+        for mut submission in self.batch.drain(..) {
+            answer(&mut submission, &Err(error.clone()));
+        }
+        if let Some(done) = self.closing.take() {
+            done(Err(error.clone()));
+        }
+    }
+
+    /// Answers a message that came after the log was stopped.
+    pub(super) fn refuse(&self, message: Message) {
+        let error = self.counters.stopped().unwrap_or(EngineError::Stopped { message: "the log is closed".to_owned() });
+        match message {
+            Message::Work(mut submission) => answer(&mut submission, &Err(error)),
+            Message::Close(done) => done(Err(error)),
+        }
+    }
+}
+
+fn answer(submission: &mut Submission, result: &Result<(), EngineError>) {
+    if let Some(done) = submission.done.take() {
+        done(result.clone());
+    }
+}

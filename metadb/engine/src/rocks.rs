@@ -1,0 +1,270 @@
+//! The real store: RocksDB without a WAL. The Raft log is the write-ahead log, so a write is durable when a flush has carried it out, all
+//! column families at once (`atomic_flush`), and after a crash the log is replayed from the position found in the store.
+//!
+//! * Checksums are verified on every read; a bad block is [`EngineError::Corrupt`], never a value.
+//! * `Cf::Data` rows end with an 8-byte version. Filters know a row by what is before it, so that the newest version of a key is found by
+//!   one seek that skips the files without the key.
+//! * Threads: RocksDB's own, bounded by [`RocksOptions::background_jobs`], and tokio's blocking pool for flushes.
+//!
+//! Not here: to which cluster the folder belongs, which the binary checks; and what a row means.
+
+mod view;
+
+use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Row, Store, StoreRead, WriteBatch};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options, SliceTransform,
+    WriteOptions,
+};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use view::{OwnedSnapshot, Reader};
+
+/// The newest layout of column families this code reads. Written to the folder when it is made.
+const FORMAT: &str = "1";
+const FORMAT_FILE: &str = "FORMAT";
+/// The version at the end of a row of `Cf::Data`.
+const VERSION_BYTES: usize = 8;
+const FILTER_BITS_PER_KEY: f64 = 10.0;
+/// Part of a memtable spent on its prefix filter.
+const MEMTABLE_FILTER_PART: f64 = 0.1;
+const BLOCK_BYTES: usize = 16 << 10;
+/// RocksDB's own log files: small, few.
+const INFO_LOG_BYTES: usize = 8 << 20;
+const INFO_LOG_FILES: usize = 4;
+/// RocksDB syncs files it writes in the background in steps of this size, so that a flush does not stall the log's syncs.
+const BYTES_PER_SYNC: u64 = 1 << 20;
+
+/// Settings of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// Blocks of files kept in memory, with their indexes and filters.
+    pub block_cache_bytes: usize,
+    /// One memtable of one column family; full, it is flushed, with those of the others.
+    pub memtable_bytes: usize,
+    /// Memtables of one column family, the one written and those being flushed.
+    pub memtables: i32,
+    /// Flushes and compactions at a time.
+    pub background_jobs: i32,
+    /// Files kept open.
+    pub open_files: i32,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self { block_cache_bytes: 256 << 20, memtable_bytes: 64 << 20, memtables: 4, background_jobs: 2, open_files: 1024 }
+    }
+}
+
+/// The store of a node.
+pub struct RocksStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: Arc<DB>,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl RocksStore {
+    /// Opens the store in a folder, or makes it. Blocks while it reads.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`], [`EngineError::Foreign`] for a newer format, [`EngineError::Io`], also when another process has it open.
+    pub fn open(path: &Path, options: &RocksOptions) -> Result<Arc<Self>, EngineError> {
+        check_format(path)?;
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = COLUMN_FAMILIES.map(|cf| ColumnFamilyDescriptor::new(name(cf), family_options(cf, &cache, options)));
+        let db = DB::open_cf_descriptors(&database_options(options), path, families).map_err(|error| failure("open", path, &error))?;
+        Ok(Arc::new(Self { shared: Arc::new(Shared { db: Arc::new(db), path: path.to_path_buf() }) }))
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader::latest(&self.shared.db, &self.shared.path)
+    }
+}
+
+/// Refuses a folder of a newer format; marks a new one.
+fn check_format(path: &Path) -> Result<(), EngineError> {
+    let file = path.join(FORMAT_FILE);
+    let io = |operation, error: std::io::Error| EngineError::Io { operation, path: file.display().to_string(), message: error.to_string() };
+    match std::fs::read_to_string(&file) {
+        Ok(found) if found.trim() == FORMAT => Ok(()),
+        Ok(found) => Err(EngineError::Foreign {
+            path: path.display().to_string(),
+            message: format!(
+                "the store has format {:?}, this version reads {FORMAT}: run the version that wrote it, or give this node an empty data \
+                 folder and let it copy from the others",
+                found.trim()
+            ),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let disk = crate::disk::FileDisk::open(path)?;
+            let part = format!("{FORMAT_FILE}.part");
+            crate::disk::Disk::remove(&*disk, &part)?;
+            crate::disk::Disk::append(&*disk, &part, FORMAT.as_bytes())?;
+            crate::disk::Disk::sync(&*disk, &part)?;
+            crate::disk::Disk::rename(&*disk, &part, FORMAT_FILE)
+        }
+        Err(error) => Err(io("read", error)),
+    }
+}
+
+fn database_options(options: &RocksOptions) -> Options {
+    let mut database = Options::default();
+    database.create_if_missing(true);
+    database.create_missing_column_families(true);
+    database.set_atomic_flush(true);
+    database.set_paranoid_checks(true);
+    database.set_max_background_jobs(options.background_jobs);
+    database.set_max_open_files(options.open_files);
+    database.set_bytes_per_sync(BYTES_PER_SYNC);
+    database.set_max_log_file_size(INFO_LOG_BYTES);
+    database.set_keep_log_file_num(INFO_LOG_FILES);
+    database
+}
+
+fn family_options(cf: Cf, cache: &Cache, options: &RocksOptions) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(BLOCK_BYTES);
+    table.set_bloom_filter(FILTER_BITS_PER_KEY, false);
+    table.set_format_version(5);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut family = Options::default();
+    family.set_write_buffer_size(options.memtable_bytes);
+    family.set_max_write_buffer_number(options.memtables);
+    family.set_compression_type(DBCompressionType::Lz4);
+    family.set_bottommost_compression_type(DBCompressionType::Zstd);
+    family.set_level_compaction_dynamic_level_bytes(true);
+    match cf {
+        Cf::Data => {
+            table.set_whole_key_filtering(false);
+            family.set_prefix_extractor(SliceTransform::create("cairn.without-version.1", without_version, Some(has_version)));
+            family.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_PART);
+        }
+        Cf::Changes | Cf::State => table.set_whole_key_filtering(true),
+    }
+    family.set_block_based_table_factory(&table);
+    family
+}
+
+fn without_version(key: &[u8]) -> &[u8] {
+    &key[..key.len().saturating_sub(VERSION_BYTES)]
+}
+
+fn has_version(key: &[u8]) -> bool {
+    key.len() > VERSION_BYTES
+}
+
+fn name(cf: Cf) -> &'static str {
+    match cf {
+        Cf::Data => "data",
+        Cf::Changes => "changes",
+        Cf::State => "state",
+    }
+}
+
+fn family(db: &DB, cf: Cf) -> &ColumnFamily {
+    db.cf_handle(name(cf)).expect("all column families are opened with the store")
+}
+
+fn failure(operation: &'static str, path: &Path, error: &rocksdb::Error) -> EngineError {
+    let (path, message) = (path.display().to_string(), error.to_string());
+    if message.contains("No space left") || message.contains("NoSpace") || message.contains("Space limit") {
+        return EngineError::Full { path };
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => EngineError::Corrupt { path, offset: 0, message },
+        rocksdb::ErrorKind::ShutdownInProgress => EngineError::Stopped { message },
+        rocksdb::ErrorKind::NotFound
+        | rocksdb::ErrorKind::NotSupported
+        | rocksdb::ErrorKind::InvalidArgument
+        | rocksdb::ErrorKind::IOError
+        | rocksdb::ErrorKind::MergeInProgress
+        | rocksdb::ErrorKind::Incomplete
+        | rocksdb::ErrorKind::TimedOut
+        | rocksdb::ErrorKind::Aborted
+        | rocksdb::ErrorKind::Busy
+        | rocksdb::ErrorKind::Expired
+        | rocksdb::ErrorKind::TryAgain
+        | rocksdb::ErrorKind::CompactionTooLarge
+        | rocksdb::ErrorKind::ColumnFamilyDropped
+        | rocksdb::ErrorKind::Unknown => EngineError::Io { operation, path, message },
+    }
+}
+
+impl Shared {
+    fn flush(&self) -> Result<(), EngineError> {
+        let families = COLUMN_FAMILIES.map(|cf| family(&self.db, cf));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families.each_ref().map(|family| *family), &options).map_err(|error| failure("flush", &self.path, &error))
+    }
+}
+
+impl StoreRead for RocksStore {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.reader().get(cf, key)
+    }
+
+    fn first(&self, cf: Cf, range: Range<&[u8]>, prefix_bytes: usize) -> Result<Option<Row>, EngineError> {
+        self.reader().first(cf, range, prefix_bytes)
+    }
+
+    fn cursor(&self, cf: Cf, range: Range<&[u8]>, reverse: bool) -> Cursor<'_> {
+        self.reader().cursor(cf, range, reverse)
+    }
+}
+
+impl Store for RocksStore {
+    fn write(&self, batch: WriteBatch) -> Result<(), EngineError> {
+        let db = &*self.shared.db;
+        let families = COLUMN_FAMILIES.map(|cf| (cf, family(db, cf)));
+        let family = |wanted: Cf| families.iter().find(|(cf, _)| *cf == wanted).map_or(families[0].1, |(_, family)| family);
+        let mut writes = rocksdb::WriteBatch::default();
+        for (cf, op) in batch.ops() {
+            match op {
+                BatchOp::Put(key, value) => writes.put_cf(family(*cf), key, value),
+                BatchOp::Delete(key) => writes.delete_cf(family(*cf), key),
+                BatchOp::DeleteRange(start, end) if start < end => writes.delete_range_cf(family(*cf), start, end),
+                BatchOp::DeleteRange(..) => {}
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        db.write_opt(writes, &options).map_err(|error| failure("write", &self.shared.path, &error))
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Result<(), EngineError>> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let flushed = tokio::task::spawn_blocking(move || shared.flush()).await;
+            flushed.unwrap_or_else(|panic| Err(EngineError::Stopped { message: format!("flush: {panic}") }))
+        }
+        .boxed()
+    }
+
+    fn snapshot(&self) -> Arc<dyn StoreRead> {
+        Arc::new(OwnedSnapshot::of(Arc::clone(&self.shared.db), self.shared.path.clone()))
+    }
+
+    fn size_bytes(&self) -> u64 {
+        let count = |cf, property| self.shared.db.property_int_value_cf(family(&self.shared.db, cf), property).ok().flatten();
+        COLUMN_FAMILIES
+            .iter()
+            .flat_map(|cf| [count(*cf, "rocksdb.total-sst-files-size"), count(*cf, "rocksdb.cur-size-all-mem-tables")])
+            .map(Option::unwrap_or_default)
+            .sum()
+    }
+}

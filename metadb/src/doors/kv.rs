@@ -1,0 +1,171 @@
+//! The door for data: unary calls, and the framed stream that a peer keeps open.
+//!
+//! On the stream the principal is established once. Requests are worked on side by side, up to a bound; then no more frames are taken in,
+//! and HTTP/2 holds the sender back. Answers that are ready at a moment leave as one frame. All of it happens while the response is
+//! polled: no task, no queue, and a caller that goes away takes its requests with it.
+
+use super::entrance::{Entrance, principal};
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{BoxStream, FuturesUnordered, StreamExt as _};
+use metadb_proto::kv::{Kv as _, request, response};
+use metadb_proto::v1::kv_server::{Kv, KvServer};
+use metadb_proto::v1::{
+    GetRequest, GetResponse, MultiGetRequest, MultiGetResponse, Request as FramedRequest, RequestFrame, Response as FramedResponse,
+    ResponseFrame, ScanRequest, ScanResponse, TransactRequest, TransactResponse, WalkRequest, WalkResponse,
+};
+use metadb_proto::{Error, Principal, limits};
+use prost::Message as _;
+use std::sync::Arc;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Most requests of a stream that are worked on at once: two full frames may overlap, so that the next is here when one ends.
+const STREAM_REQUESTS: usize = 2 * limits::FRAME_REQUESTS;
+/// A frame of answers is closed when it has as many bytes: with one page of the largest size on top it still fits a message.
+const FRAME_BYTES: usize = 256 << 10;
+
+const _: () = assert!(FRAME_BYTES + limits::PAGE_BYTES < limits::MESSAGE_BYTES, "the last answer of a frame may be a whole page");
+
+/// The service.
+pub(super) struct KvDoor(pub(super) Entrance);
+
+impl KvDoor {
+    /// As tonic serves it.
+    pub(super) fn server(self) -> super::served::Kv<Self> {
+        KvServer::new(self).max_decoding_message_size(limits::MESSAGE_BYTES).max_encoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    async fn call(&self, metadata: &MetadataMap, body: request::Body) -> Result<response::Body, Error> {
+        let principal = principal(&self.0, metadata).await?;
+        self.0.node.call(&principal, body).await
+    }
+}
+
+/// What the service would answer only by a bug.
+fn mismatch() -> Status {
+    Error::internal("a request was answered with the response of another kind").into()
+}
+
+#[tonic::async_trait]
+impl Kv for KvDoor {
+    type ExchangeStream = BoxStream<'static, Result<ResponseFrame, Status>>;
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let answer = self.call(&metadata, request::Body::Get(request)).await?;
+        if let response::Body::Get(answer) = answer { Ok(Response::new(answer)) } else { Err(mismatch()) }
+    }
+
+    async fn multi_get(&self, request: Request<MultiGetRequest>) -> Result<Response<MultiGetResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let answer = self.call(&metadata, request::Body::MultiGet(request)).await?;
+        if let response::Body::MultiGet(answer) = answer { Ok(Response::new(answer)) } else { Err(mismatch()) }
+    }
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let answer = self.call(&metadata, request::Body::Scan(request)).await?;
+        if let response::Body::Scan(answer) = answer { Ok(Response::new(answer)) } else { Err(mismatch()) }
+    }
+
+    async fn walk(&self, request: Request<WalkRequest>) -> Result<Response<WalkResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let answer = self.call(&metadata, request::Body::Walk(request)).await?;
+        if let response::Body::Walk(answer) = answer { Ok(Response::new(answer)) } else { Err(mismatch()) }
+    }
+
+    async fn transact(&self, request: Request<TransactRequest>) -> Result<Response<TransactResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let answer = self.call(&metadata, request::Body::Transact(request)).await?;
+        if let response::Body::Transact(answer) = answer { Ok(Response::new(answer)) } else { Err(mismatch()) }
+    }
+
+    async fn exchange(&self, request: Request<Streaming<RequestFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let principal = principal(&self.0, request.metadata()).await?;
+        let exchange = Exchange {
+            entrance: self.0.clone(),
+            principal: Arc::new(principal),
+            inbound: request.into_inner(),
+            open: true,
+            running: FuturesUnordered::new(),
+        };
+        let frames = futures::stream::unfold(exchange, |mut exchange| async move {
+            let frame = exchange.next_frame().await?;
+            Some((frame, exchange))
+        });
+        Ok(Response::new(frames.boxed()))
+    }
+}
+
+/// One stream of a peer.
+struct Exchange {
+    entrance: Entrance,
+    principal: Arc<Principal>,
+    inbound: Streaming<RequestFrame>,
+    /// Whether more frames may come.
+    open: bool,
+    running: FuturesUnordered<BoxFuture<'static, FramedResponse>>,
+}
+
+impl Exchange {
+    /// The next frame of answers; none when the peer is done and has all its answers.
+    async fn next_frame(&mut self) -> Option<Result<ResponseFrame, Status>> {
+        loop {
+            let has_room = self.open && self.running.len() < STREAM_REQUESTS;
+            if !has_room && self.running.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                frame = self.inbound.next(), if has_room => match frame {
+                    Some(Ok(frame)) => {
+                        if let Err(error) = self.take_in(frame) {
+                            self.open = false;
+                            self.running.clear();
+                            return Some(Err(error.into()));
+                        }
+                    }
+                    // The peer said that it is done, or it is gone: either way nothing new comes.
+                    Some(Err(_)) | None => self.open = false,
+                },
+                Some(response) = self.running.next(), if !self.running.is_empty() => return Some(Ok(self.coalesce(response))),
+            }
+        }
+    }
+
+    fn take_in(&self, frame: RequestFrame) -> Result<(), Error> {
+        if frame.requests.len() > limits::FRAME_REQUESTS {
+            let limit = format!("at most {} requests in a frame", limits::FRAME_REQUESTS);
+            return Err(Error::invalid("requests", limit, frame.requests.len().to_string()));
+        }
+        for request in frame.requests {
+            self.running.push(serve(self.entrance.clone(), Arc::clone(&self.principal), request).boxed());
+        }
+        Ok(())
+    }
+
+    /// A frame of an answer and of those that are ready too.
+    fn coalesce(&mut self, first: FramedResponse) -> ResponseFrame {
+        let mut bytes = first.encoded_len();
+        let mut responses = vec![first];
+        while bytes < FRAME_BYTES && responses.len() < limits::FRAME_REQUESTS {
+            let Some(Some(response)) = self.running.next().now_or_never() else { break };
+            bytes += response.encoded_len();
+            responses.push(response);
+        }
+        ResponseFrame { responses }
+    }
+}
+
+async fn serve(entrance: Entrance, principal: Arc<Principal>, request: FramedRequest) -> FramedResponse {
+    let answer = match request.body {
+        Some(body) => entrance.node.call(&principal, body).await,
+        None => Err(Error::invalid("body", "a request that this build knows", "absent")),
+    };
+    let body = answer.unwrap_or_else(|error| response::Body::Error(error.to_proto()));
+    FramedResponse { id: request.id, body: Some(body) }
+}
+
+#[cfg(all(test, not(madsim)))]
+#[path = "kv_tests.rs"]
+mod tests;

@@ -1,0 +1,94 @@
+//! The door for operators and other nodes: a node's replicas, their members, and what they own.
+
+use super::entrance::{Entrance, principal};
+use crate::command::Command;
+use crate::group::Group;
+use crate::machine::Outcome;
+use metadb_proto::principal::Action;
+use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
+use metadb_proto::v1::{
+    AdoptShardRequest, AdoptShardResponse, ChangeMembersRequest, ChangeMembersResponse, CreateReplicaRequest, CreateReplicaResponse,
+    DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse,
+};
+use metadb_proto::{Error, Version, limits};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub(super) struct NodeAdminDoor(pub(super) Entrance);
+
+impl NodeAdminDoor {
+    /// As tonic serves it.
+    pub(super) fn server(self) -> super::served::NodeAdmin<Self> {
+        NodeAdminServer::new(self)
+            .max_decoding_message_size(limits::MESSAGE_BYTES)
+            .max_encoding_message_size(limits::MESSAGE_BYTES)
+    }
+
+    async fn admit<T>(&self, request: Request<T>, action: Action) -> Result<T, Error> {
+        principal(&self.0, request.metadata()).await?.authorize(action)?;
+        Ok(request.into_inner())
+    }
+
+    fn group(&self, group_id: u32) -> Result<Arc<Group>, Error> {
+        self.0.node.require_group(group_id)
+    }
+
+    async fn own(&self, group_id: u32, command: Command) -> Result<u64, Error> {
+        match self.group(group_id)?.propose(command, deadline()).await? {
+            Outcome::Shard(result) => result.map(|Version(version)| version),
+            Outcome::Transact(_) => Err(Error::internal("a change of ownership was answered like a transaction")),
+        }
+    }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + limits::DEFAULT_DEADLINE
+}
+
+#[tonic::async_trait]
+impl NodeAdmin for NodeAdminDoor {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let request = self.admit(request, Action::Inspect).await?;
+        Ok(Response::new(self.0.node.status(&request.group_ids).await?))
+    }
+
+    async fn create_replica(&self, request: Request<CreateReplicaRequest>) -> Result<Response<CreateReplicaResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        self.0.node.create_replica(request.group_id, request.voters).await?;
+        Ok(Response::new(CreateReplicaResponse {}))
+    }
+
+    async fn change_members(&self, request: Request<ChangeMembersRequest>) -> Result<Response<ChangeMembersResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let group = self.group(request.group_id)?;
+        group.change_members(&request.voters, &request.learners, deadline()).await?;
+        Ok(Response::new(ChangeMembersResponse {}))
+    }
+
+    async fn transfer_leader(&self, request: Request<TransferLeaderRequest>) -> Result<Response<TransferLeaderResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        self.group(request.group_id)?.transfer_leader(request.node_id, deadline()).await?;
+        Ok(Response::new(TransferLeaderResponse {}))
+    }
+
+    async fn adopt_shard(&self, request: Request<AdoptShardRequest>) -> Result<Response<AdoptShardResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let version = self.own(request.group_id, Command::AdoptShard(request)).await?;
+        Ok(Response::new(AdoptShardResponse { version }))
+    }
+
+    async fn drop_shard(&self, request: Request<DropShardRequest>) -> Result<Response<DropShardResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let version = self.own(request.group_id, Command::DropShard(request)).await?;
+        Ok(Response::new(DropShardResponse { version }))
+    }
+
+    async fn flush(&self, request: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {
+        self.admit(request, Action::Operate).await?;
+        self.0.node.flush().await?;
+        Ok(Response::new(FlushResponse {}))
+    }
+}

@@ -1,0 +1,126 @@
+//! The door for other nodes: Raft messages of all groups on one stream, and snapshots.
+//!
+//! Messages of a stream are begun in the order in which they came and answered in any: an append waits for the disk, the vote behind it
+//! does not wait for the append. So many may be under way; then the stream is not read until one is done.
+
+use super::entrance::{Entrance, principal};
+use crate::node::Node;
+use crate::raft::link::PEER_MESSAGE_BYTES;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use metadb_proto::principal::Action;
+use metadb_proto::v1::peer_server::{Peer, PeerServer};
+use metadb_proto::v1::{PeerFrame, PeerMessage, SnapshotChunk, SnapshotReply};
+use metadb_proto::{Error, Principal};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Messages of one stream that are being answered.
+const UNDER_WAY: usize = 1024;
+/// Frames of answers handed to the transport and not yet taken by it.
+const FRAMES_AHEAD: usize = 4;
+/// Most answers in one frame.
+const FRAME_MESSAGES: usize = 256;
+
+/// The service.
+pub(super) struct PeerDoor(pub(super) Entrance);
+
+impl PeerDoor {
+    /// As tonic serves it.
+    pub(super) fn server(self) -> super::served::Peer<Self> {
+        PeerServer::new(self).max_decoding_message_size(PEER_MESSAGE_BYTES).max_encoding_message_size(PEER_MESSAGE_BYTES)
+    }
+
+    async fn admit(&self, metadata: &MetadataMap) -> Result<(), Error> {
+        let who = principal(&self.0, metadata).await?;
+        who.authorize(Action::Replicate)?;
+        match who {
+            Principal::Node(_) => Ok(()),
+            Principal::Operator(_) | Principal::Tenant { .. } => Err(Error::Denied { message: format!("{who} is not a node") }),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerDoor {
+    type ExchangeStream = ReceiverStream<Result<PeerFrame, Status>>;
+
+    async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let (metadata, _, incoming) = request.into_parts();
+        self.admit(&metadata).await?;
+        let (answers, outgoing) = mpsc::channel(FRAMES_AHEAD);
+        tokio::spawn(answer_all(Arc::clone(&self.0.node), incoming, answers));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotReply>, Status> {
+        let (metadata, _, mut chunks) = request.into_parts();
+        self.admit(&metadata).await?;
+        let first = chunks.message().await?.ok_or_else(|| Error::invalid("snapshot", "at least one chunk", "none"))?;
+        let group = self.0.node.require_group(first.group_id)?;
+        let chunks = Mutex::new(chunks);
+        let next = || async { chunks.lock().await.message().await.map_err(|status| Error::from_status(&status, false)) };
+        let vote = group.receive_snapshot(first, next).await?;
+        Ok(Response::new(SnapshotReply { vote }))
+    }
+}
+
+type Answering = BoxFuture<'static, PeerMessage>;
+
+async fn answer_all(node: Arc<Node>, mut incoming: Streaming<PeerFrame>, answers: mpsc::Sender<Result<PeerFrame, Status>>) {
+    let mut under_way: FuturesUnordered<Answering> = FuturesUnordered::new();
+    let mut ready: Vec<PeerMessage> = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            permit = answers.reserve(), if !ready.is_empty() => {
+                let Ok(permit) = permit else { return };
+                let rest = ready.split_off(ready.len().min(FRAME_MESSAGES));
+                permit.send(Ok(PeerFrame { messages: std::mem::replace(&mut ready, rest) }));
+            }
+            Some(answer) = under_way.next(), if !under_way.is_empty() && ready.len() < FRAME_MESSAGES => {
+                ready.push(answer);
+                // Whatever is done by now travels in the same frame.
+                while ready.len() < FRAME_MESSAGES && let Some(Some(answer)) = futures::FutureExt::now_or_never(under_way.next()) {
+                    ready.push(answer);
+                }
+            }
+            frame = incoming.message(), if under_way.len() < UNDER_WAY && ready.len() < FRAME_MESSAGES => match frame {
+                Ok(Some(frame)) => {
+                    for message in frame.messages {
+                        begin(&node, message, &under_way, &mut ready);
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            },
+        }
+    }
+}
+
+/// Begins to answer a message, before any that comes after it is begun: an append that follows another must reach the core behind it.
+fn begin(node: &Arc<Node>, message: PeerMessage, under_way: &FuturesUnordered<Answering>, ready: &mut Vec<PeerMessage>) {
+    let mut answering: Answering = Box::pin(answer(Arc::clone(node), message));
+    match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => ready.push(answer),
+        // Polled again with a waker that counts, as soon as the set is.
+        Poll::Pending => under_way.push(answering),
+    }
+}
+
+async fn answer(node: Arc<Node>, message: PeerMessage) -> PeerMessage {
+    let (id, group_id, verb) = (message.id, message.group_id, message.verb());
+    let result: Result<Bytes, Error> = match node.require_group(group_id) {
+        Ok(group) => group.serve(verb, message.payload).await,
+        Err(error) => Err(error),
+    };
+    let (payload, error) = match result {
+        Ok(payload) => (payload, None),
+        Err(error) => (Bytes::new(), Some(error.to_proto())),
+    };
+    PeerMessage { id, group_id, verb: verb.into(), payload, error }
+}

@@ -1,0 +1,210 @@
+//! One group as this node has it: proposing, reading the latest, members, leadership.
+//!
+//! Invariants: an error that is not [`Error::UnknownOutcome`] means that nothing was done; every queue is bounded and a full one is
+//! [`Error::Exhausted`]; nothing waits past its deadline. Not here: what a command does ([`crate::machine`]), who owns a key range.
+
+mod barrier;
+mod members;
+mod proposer;
+
+use crate::command::Command;
+use crate::machine::{Outcome, View};
+use crate::raft::applier::Point;
+use crate::raft::replica::Replica;
+use bytes::Bytes;
+use metadb_proto::v1::{self, PeerVerb, SnapshotChunk};
+use metadb_proto::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A handle to one group. Cheap to clone through its [`Arc`].
+pub struct Group {
+    group_id: u32,
+    node_id: u64,
+    replica: Arc<Replica>,
+    proposer: proposer::Proposer,
+    barrier: barrier::Barrier,
+}
+
+impl Group {
+    /// Starts the tasks around a replica.
+    pub(crate) fn start(node_id: u64, replica: Replica) -> Arc<Self> {
+        let replica = Arc::new(replica);
+        Arc::new(Group {
+            group_id: replica.group_id(),
+            node_id,
+            proposer: proposer::Proposer::start(Arc::clone(&replica)),
+            barrier: barrier::Barrier::start(Arc::clone(&replica)),
+            replica,
+        })
+    }
+
+    /// Which group.
+    #[must_use]
+    pub fn group_id(&self) -> u32 {
+        self.group_id
+    }
+
+    /// Has a command committed and applied, and says what it did.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] to the leader; [`Error::Exhausted`] if the queue is full; [`Error::Unavailable`] if there is no leader now or the
+    /// deadline passed before anything was done; [`Error::UnknownOutcome`] if the deadline passed, or leadership was lost, after the
+    /// command was handed to Raft.
+    pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Outcome, Error> {
+        self.redirect_unless_leader()?;
+        self.proposer.propose(command, deadline).await
+    }
+
+    /// The state, at least as new as every write that was answered before this call. All who wait at a moment share one round.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] to the leader; [`Error::Unavailable`] if leadership can't be confirmed before the deadline.
+    pub async fn read_barrier(&self, deadline: Instant) -> Result<Arc<View>, Error> {
+        self.redirect_unless_leader()?;
+        self.barrier.pass(deadline).await?;
+        Ok(self.replica.view())
+    }
+
+    /// The state as far as this replica has it.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.replica.view()
+    }
+
+    /// The leader, if one is known now.
+    #[must_use]
+    pub fn leader(&self) -> Option<v1::NodeRef> {
+        self.replica.leader()
+    }
+
+    /// Whether this node leads the group, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.replica.is_leader()
+    }
+
+    /// What this replica knows of the group, without the hash of its state.
+    #[must_use]
+    pub fn status(&self) -> v1::GroupStatus {
+        let seen = self.replica.observe();
+        let view = self.replica.view();
+        v1::GroupStatus {
+            group_id: self.group_id,
+            role: seen.role.into(),
+            leader: seen.leader,
+            term: seen.term,
+            last_log_index: seen.last_log_index,
+            committed_index: seen.committed_index,
+            applied_index: seen.applied_index,
+            flushed_index: self.replica.flushed_index(),
+            purged_index: seen.purged_index,
+            applied_version: view.version().0,
+            voters: seen.voters,
+            learners: seen.learners,
+            shards: view.shards(),
+            problem: self.replica.problem().unwrap_or_default(),
+            state_hash: String::new(),
+        }
+    }
+
+    /// The status with the hash of the state, and the index that the hash was taken at. Reads every row of the group.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the state can't be read.
+    pub async fn status_with_hash(&self) -> Result<v1::GroupStatus, Error> {
+        let (applied_index, state_hash) = self.replica.state_hash().await?;
+        Ok(v1::GroupStatus { applied_index, state_hash, ..self.status() })
+    }
+
+    /// Gives the group its first voters, unless it has members.
+    pub(crate) async fn initialise(&self, voters: &[v1::NodeRef]) -> Result<(), Error> {
+        if self.replica.is_initialised().await? {
+            return Ok(());
+        }
+        self.replica.initialise(members::by_id(voters)?).await
+    }
+
+    /// Brings the members to what is asked; new ones catch up as learners first. Asked again, it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] to the leader; [`Error::Invalid`] for impossible members; [`Error::Unavailable`] if a learner did not catch up
+    /// before the deadline or another change is under way: what was reached stays, and asking again goes on from there.
+    pub async fn change_members(&self, voters: &[v1::NodeRef], learners: &[v1::NodeRef], deadline: Instant) -> Result<(), Error> {
+        self.redirect_unless_leader()?;
+        members::change(&self.replica, voters, learners, deadline).await
+    }
+
+    /// Hands leadership to a voter.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] to the leader; [`Error::Invalid`] if the node is no voter; [`Error::Unavailable`] if it did not take over before
+    /// the deadline.
+    pub async fn transfer_leader(&self, node_id: u64, deadline: Instant) -> Result<(), Error> {
+        if self.leader().is_some_and(|leader| leader.node_id == node_id) {
+            return Ok(());
+        }
+        self.redirect_unless_leader()?;
+        members::transfer(&self.replica, node_id, deadline).await
+    }
+
+    /// Before a stop: hands leadership to whoever has most of the log, if this node leads and there is someone else.
+    pub(crate) async fn step_aside(&self, deadline: Instant) {
+        let seen = self.replica.observe();
+        if seen.role != v1::Role::Leader {
+            return;
+        }
+        let others = seen.voters.iter().map(|voter| voter.node_id).filter(|id| *id != self.node_id);
+        let Some(heir) = others.max_by_key(|id| seen.matched.get(id).copied()) else { return };
+        if let Err(error) = members::transfer(&self.replica, heir, deadline).await {
+            tracing::warn!(group_id = self.group_id, heir, %error, "leadership was not handed over before the stop");
+        }
+    }
+
+    /// Answers a message of another replica.
+    pub(crate) async fn serve(&self, verb: PeerVerb, payload: Bytes) -> Result<Bytes, Error> {
+        self.replica.serve(verb, payload).await
+    }
+
+    /// Takes a snapshot from the leader.
+    pub(crate) async fn receive_snapshot<S, F>(&self, first: SnapshotChunk, next: S) -> Result<Bytes, Error>
+    where
+        S: FnMut() -> F,
+        F: Future<Output = Result<Option<SnapshotChunk>, Error>>,
+    {
+        self.replica.receive_snapshot(first, next).await
+    }
+
+    /// How far entries were applied; what is flushed after this call covers it.
+    pub(crate) fn applied(&self) -> Point {
+        self.replica.applied()
+    }
+
+    /// Notes that everything up to a point is durable; keeps about `log_budget` bytes of log for followers that lag.
+    pub(crate) async fn note_flushed(&self, point: Point, log_budget: u64) {
+        if let Err(error) = self.replica.note_flushed(point, log_budget).await {
+            tracing::warn!(group_id = self.group_id, %error, "the log was not purged");
+        }
+    }
+
+    /// Stops the replica. What it acknowledged stays in the log.
+    pub(crate) async fn shutdown(&self) {
+        self.replica.shutdown().await;
+    }
+
+    /// A follower that knows its leader answers at once; whoever may be the leader asks Raft.
+    fn redirect_unless_leader(&self) -> Result<(), Error> {
+        if let Some(problem) = self.replica.problem() {
+            let message = format!("the replica of group {} on this node failed: {problem}", self.group_id);
+            return Err(Error::unavailable(message, Duration::from_millis(500)));
+        }
+        match self.leader() {
+            Some(leader) if leader.node_id != self.node_id => {
+                let message = format!("node {} leads group {}", leader.node_id, self.group_id);
+                Err(Error::Moved { message, redirect: v1::Redirect { group_id: self.group_id, leader: Some(leader), epoch: 0 } })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a log entry does to a group's state, on every replica alike. Pure over a store: no clock, no chance, no waiting.
+//!
+//! * [`Machine::apply`] takes entries in log order and writes one batch: rows, and how far it got. After a crash the log is replayed from
+//!   what was flushed; entries at or before the applied position never come again.
+//! * A command sees what all commands before it did, in the same call or not, so how entries are cut into calls changes nothing.
+//! * Each command gets a version above all before it. Conditions and operations are judged here, in log order: no locks, nothing to undo.
+//! * Bytes from a proposal are never believed: what can't be is an outcome with an error, the same on each replica. Stored bytes that
+//!   don't decode stop the replica.
+//!
+//! Not here: who leads, what is durable, who waits for an outcome (`raft`, [`crate::group`]).
+
+mod condition;
+mod operation;
+mod overlay;
+pub(crate) mod ownership;
+mod remembered;
+mod transact;
+
+pub use crate::read::View;
+pub use crate::rows::applied::Applied;
+
+use crate::command::{Command, Proposal};
+use crate::rows;
+use bytes::Bytes;
+use metadb_engine::{Cf, EngineError, Store, WriteBatch};
+use metadb_proto::{Error, Version, v1};
+use overlay::Overlay;
+use ownership::{Change, Ownership, Range, ShardRow};
+use remembered::Remembered;
+use std::sync::Arc;
+
+/// A log entry.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Where it stands in the log, opaque here.
+    pub position: Bytes,
+    /// What it says.
+    pub body: InputBody,
+}
+
+/// What a log entry says.
+#[derive(Debug, Clone)]
+pub enum InputBody {
+    /// Nothing: a new leader's first entry.
+    Blank,
+    /// Who the members are, opaque here.
+    Membership(Bytes),
+    /// An encoded [`Proposal`].
+    Proposal(Bytes),
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Of a transaction. A condition that failed is no error.
+    Transact(Result<v1::TransactResponse, Error>),
+    /// Of a change of ownership: the version since which it is so.
+    Shard(Result<Version, Error>),
+}
+
+/// The applied state of one group on one node.
+pub struct Machine {
+    store: Arc<dyn Store>,
+    group_id: u32,
+    applied: Applied,
+    ownership: Arc<Ownership>,
+    view: Arc<View>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("group_id", &self.group_id).field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Opens what the store has of a group; a group that it has nothing of is at its birth.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`EngineError::Corrupt`] for rows that don't decode.
+    pub fn open(store: Arc<dyn Store>, group_id: u32) -> Result<Self, EngineError> {
+        let row = store.get(Cf::State, &rows::applied::key(group_id))?;
+        let applied = row.as_deref().map(Applied::decode).transpose()?.unwrap_or_default();
+        let mut ownership = Ownership::at_birth(group_id);
+        let (start, end) = rows::shard::range(group_id);
+        for row in store.cursor(Cf::State, &start[..]..&end[..], false) {
+            let (key, value) = row?;
+            let (tenant_id, start) = rows::shard::read_key(&key)?;
+            ownership.restore(tenant_id, start, rows::shard::Shard::decode(&value)?);
+        }
+        let ownership = Arc::new(ownership);
+        let view = Arc::new(View::new(Arc::clone(&store), group_id, applied.version, Arc::clone(&ownership)));
+        Ok(Machine { store, group_id, applied, ownership, view })
+    }
+
+    /// How far it was applied.
+    #[must_use]
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// The read side, the same for the life of the machine.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// Applies entries in log order, with one batch. Gives the outcomes of each entry's commands; a proposal that does not decode has one.
+    ///
+    /// # Errors
+    /// [`EngineError`]: nothing was written, and the replica must stop.
+    pub fn apply(&mut self, entries: Vec<Input>) -> Result<Vec<Vec<Outcome>>, EngineError> {
+        let mut run = Run::new(self);
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            outcomes.push(run.entry(entry)?);
+        }
+        let Run { applied, ownership, overlay, mut batch, released, .. } = run;
+        batch.put(Cf::State, rows::applied::key(self.group_id), applied.encode());
+        if !released.is_empty() {
+            // Readers must not meet a range whose rows are going while they believe it to be here.
+            let mut without = Ownership::clone(&self.ownership);
+            for range in &released {
+                without.carve(range);
+            }
+            self.view.set_ownership(Arc::new(without));
+        }
+        self.store.write(batch)?;
+        if !released.is_empty() {
+            self.view.hot().clear();
+        }
+        for (stem, stored) in overlay.into_rows() {
+            self.view.hot().note(stem, stored);
+        }
+        self.view.set_version(applied.version);
+        if !Arc::ptr_eq(&self.ownership, &ownership) {
+            self.view.set_ownership(Arc::clone(&ownership));
+            self.ownership = ownership;
+        }
+        self.applied = applied;
+        Ok(outcomes)
+    }
+}
+
+/// Why a command is not done: what its caller is told, or why the replica stops.
+enum Refusal {
+    Told(Error),
+    Storage(EngineError),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Told(error)
+    }
+}
+
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        Refusal::Storage(error)
+    }
+}
+
+/// Parts what a caller is told from what stops the replica.
+fn told<T>(result: Result<T, Refusal>) -> Result<Result<T, Error>, EngineError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(Refusal::Told(error)) => Ok(Err(error)),
+        Err(Refusal::Storage(error)) => Err(error),
+    }
+}
+
+/// One call of [`Machine::apply`]: what it changed so far.
+struct Run<'a> {
+    store: &'a dyn Store,
+    group_id: u32,
+    applied: Applied,
+    ownership: Arc<Ownership>,
+    overlay: Overlay<'a>,
+    remembered: Remembered,
+    batch: WriteBatch,
+    /// Ranges given away in this call.
+    released: Vec<Range>,
+}
+
+impl<'a> Run<'a> {
+    fn new(machine: &'a Machine) -> Self {
+        Run {
+            store: &*machine.store,
+            group_id: machine.group_id,
+            applied: machine.applied.clone(),
+            ownership: Arc::clone(&machine.ownership),
+            overlay: Overlay::new(&*machine.store, &machine.view),
+            remembered: Remembered::new(machine.group_id),
+            batch: WriteBatch::default(),
+            released: Vec::new(),
+        }
+    }
+
+    fn entry(&mut self, entry: Input) -> Result<Vec<Outcome>, EngineError> {
+        self.applied.position = entry.position;
+        match entry.body {
+            InputBody::Blank => Ok(Vec::new()),
+            InputBody::Membership(membership) => {
+                self.applied.membership = membership;
+                Ok(Vec::new())
+            }
+            InputBody::Proposal(bytes) => match Proposal::decode(bytes) {
+                Ok(proposal) => proposal.commands.into_iter().map(|command| self.command(proposal.proposed, command)).collect(),
+                Err(error) => Ok(vec![Outcome::Transact(Err(Error::internal(error.to_string())))]),
+            },
+        }
+    }
+
+    fn command(&mut self, proposed: Version, command: Command) -> Result<Outcome, EngineError> {
+        let version = self.next_version(proposed);
+        Ok(match command {
+            Command::Transact(request) => Outcome::Transact(match version {
+                Ok(version) => told(self.transact(&request, version))?,
+                Err(error) => Err(error),
+            }),
+            Command::AdoptShard(request) => Outcome::Shard(version.and_then(|version| self.adopt(request, version))),
+            Command::DropShard(request) => Outcome::Shard(version.and_then(|version| self.release(request, version))),
+        })
+    }
+
+    /// Gives the next version out, and lets remembered requests go where it begins a new generation.
+    fn next_version(&mut self, proposed: Version) -> Result<Version, Error> {
+        let last = self.applied.version;
+        let version = last.next(proposed);
+        if version <= last || version == Version::MAX {
+            return Err(Error::internal("the group has no version left to give: a node's clock was far in the future"));
+        }
+        self.remembered.forget_old(last, version, &mut self.batch);
+        self.applied.version = version;
+        Ok(version)
+    }
+
+    fn adopt(&mut self, request: v1::AdoptShardRequest, version: Version) -> Result<Version, Error> {
+        self.check_group(request.group_id)?;
+        let range = Range::read(request.range)?;
+        let change = Arc::make_mut(&mut self.ownership).adopt(&range, request.epoch, version)?;
+        Ok(self.write_shards(change, version))
+    }
+
+    fn release(&mut self, request: v1::DropShardRequest, version: Version) -> Result<Version, Error> {
+        self.check_group(request.group_id)?;
+        let range = Range::read(request.range)?;
+        let change = Arc::make_mut(&mut self.ownership).release(&range, request.epoch, request.to_group_id, version)?;
+        if matches!(change, Change::Done(_))
+            && let Some((start, end)) = rows::data::range(self.group_id, range.tenant_id, &range.start, &range.end)
+        {
+            self.batch.delete_range(Cf::Data, start.clone(), end.clone());
+            self.overlay.drop_range(start, end);
+            self.released.push(range);
+        }
+        Ok(self.write_shards(change, version))
+    }
+
+    fn check_group(&self, group_id: u32) -> Result<(), Error> {
+        if group_id == self.group_id {
+            return Ok(());
+        }
+        Err(Error::internal(format!("a command for group {group_id} came to group {}", self.group_id)))
+    }
+
+    fn write_shards(&mut self, change: Change, version: Version) -> Version {
+        let rows: Vec<ShardRow> = match change {
+            Change::Already(since) => return since,
+            Change::Done(rows) => rows,
+        };
+        for (tenant_id, start, shard) in rows {
+            let key = rows::shard::key(self.group_id, tenant_id, &start);
+            match shard {
+                Some(shard) => self.batch.put(Cf::State, key, shard.encode()),
+                None => self.batch.delete(Cf::State, key),
+            }
+        }
+        version
+    }
+}
+
+#[cfg(test)]
+mod tests;

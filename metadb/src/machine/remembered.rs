@@ -1,0 +1,63 @@
+//! Outcomes by request id, so that a retry gets the first one and changes nothing.
+
+use crate::rows::request;
+use bytes::Bytes;
+use metadb_engine::{Cf, EngineError, StoreRead, WriteBatch};
+use metadb_proto::{Version, v1};
+use std::collections::HashMap;
+
+/// What was remembered in the current apply call, over what the store remembers.
+pub(super) struct Remembered {
+    group_id: u32,
+    /// By row key; looked up, never listed.
+    fresh: HashMap<Bytes, Bytes>,
+}
+
+impl Remembered {
+    pub(super) fn new(group_id: u32) -> Self {
+        Remembered { group_id, fresh: HashMap::new() }
+    }
+
+    /// The outcome of a request that was here before.
+    pub(super) fn find(
+        &self,
+        store: &dyn StoreRead,
+        now: Version,
+        tenant_id: u64,
+        request_id: &[u8],
+    ) -> Result<Option<v1::TransactResponse>, EngineError> {
+        let current = request::generation(now);
+        for generation in [Some(current), current.checked_sub(1)].into_iter().flatten() {
+            let key = request::key(self.group_id, generation, tenant_id, request_id);
+            let row = match self.fresh.get(&key) {
+                Some(row) => Some(row.clone()),
+                None => store.get(Cf::State, &key)?,
+            };
+            if let Some(row) = row {
+                return request::decode(&row).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Remembers an outcome.
+    pub(super) fn keep(&mut self, now: Version, tenant_id: u64, request_id: &[u8], outcome: &v1::TransactResponse, batch: &mut WriteBatch) {
+        let key = request::key(self.group_id, request::generation(now), tenant_id, request_id);
+        let row = request::encode(outcome);
+        batch.put(Cf::State, key.clone(), row.clone());
+        self.fresh.insert(key, row);
+    }
+
+    /// Lets go of the generations that nobody asks for any more, when a new one begins.
+    pub(super) fn forget_old(&self, last: Version, next: Version, batch: &mut WriteBatch) {
+        let generation = request::generation(next);
+        if generation == request::generation(last) {
+            return;
+        }
+        // What is fresh needs no care: it is looked up by its generation.
+        if let Some(kept) = generation.checked_sub(1) {
+            let (start, end) = request::before(self.group_id, kept);
+            batch.delete_range(Cf::State, start, end);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A node: all replicas of one process, over one store, one log and one stream per peer.
+//!
+//! It opens what it finds, makes what it is told to make, keeps the store flushed and the log short, and leaves in good order. It
+//! decides nothing: which groups exist and who their members are is told to it.
+
+mod upkeep;
+
+use crate::group::Group;
+use crate::raft::link::Links;
+use crate::raft::replica::{self, Replica};
+use crate::raft::snapshot;
+use metadb_engine::Store;
+use metadb_engine::disk::Disk;
+use metadb_engine::log::Log;
+use metadb_proto::principal::ClusterSecret;
+use metadb_proto::{Error, v1};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub use crate::raft::replica::Timings;
+
+/// How long a stopping node waits for other nodes to take over.
+const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
+/// When a caller may ask again whose replica did not open.
+const OPEN_RETRY: Duration = Duration::from_millis(500);
+
+/// When the store is flushed and how much log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// The store is flushed when the log grew by so many bytes since the last flush: it bounds the replay after a crash.
+    pub flush_log_bytes: u64,
+    /// The store is flushed at least so often, if anything changed.
+    pub flush_interval: Duration,
+    /// Bytes of log kept behind what is flushed, of all groups together, so that a follower that lags needs no snapshot.
+    pub keep_log_bytes: u64,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Upkeep { flush_log_bytes: 256 << 20, flush_interval: Duration::from_secs(300), keep_log_bytes: 256 << 20 }
+    }
+}
+
+/// Settings of a node.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its id, never used for another node.
+    pub node_id: u64,
+    /// The cluster's id: 32 hex digits.
+    pub cluster_id: String,
+    /// host:port of its gRPC door, as other nodes reach it.
+    pub address: String,
+    /// The version of the binary.
+    pub build: String,
+    /// How fast a dead leader is replaced.
+    pub timings: Timings,
+    /// Flushing and purging.
+    pub upkeep: Upkeep,
+}
+
+impl NodeConfig {
+    /// Settings with the defaults of everything that has one.
+    pub fn new(node_id: u64, cluster_id: impl Into<String>, address: impl Into<String>) -> Self {
+        NodeConfig {
+            node_id,
+            cluster_id: cluster_id.into(),
+            address: address.into(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            timings: Timings::default(),
+            upkeep: Upkeep::default(),
+        }
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.node_id == 0 {
+            return Err(Error::invalid("node_id", "at least 1", "0"));
+        }
+        if self.address.is_empty() {
+            return Err(Error::invalid("address", "host:port", "empty"));
+        }
+        self.timings.config(&self.cluster_id).map(|_| ())
+    }
+}
+
+/// What a node works with.
+pub struct Parts {
+    /// The applied state.
+    pub store: Arc<dyn Store>,
+    /// The Raft log.
+    pub log: Log,
+    /// Where snapshots are spooled.
+    pub spool: Arc<dyn Disk>,
+    /// What proves nodes to each other.
+    pub secret: ClusterSecret,
+}
+
+/// All replicas of one process.
+pub struct Node {
+    config: NodeConfig,
+    store: Arc<dyn Store>,
+    log: Log,
+    spool: Arc<dyn Disk>,
+    links: Links,
+    groups: RwLock<BTreeMap<u32, Arc<Group>>>,
+    /// Replicas that could not be opened, and why.
+    failed: Mutex<BTreeMap<u32, String>>,
+    /// Held while a replica is made, so that it is made once.
+    making: tokio::sync::Mutex<()>,
+    /// Held while the store is flushed.
+    flushing: tokio::sync::Mutex<()>,
+    started: Instant,
+    stopping: upkeep::Stopping,
+}
+
+impl Node {
+    /// Opens every replica found on disk and starts the upkeep. A replica that does not open is told in the status; the others serve.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for impossible settings; [`Error::Internal`] if the store can't be read.
+    pub async fn start(config: NodeConfig, parts: Parts) -> Result<Arc<Self>, Error> {
+        config.validate()?;
+        let Parts { store, log, spool, secret } = parts;
+        let links = Links::new(config.node_id, &secret);
+        let marked = snapshot::marked_replicas(&*store).map_err(|error| Error::internal(format!("store: {error}")))?;
+        let found: BTreeSet<u32> = marked.into_iter().chain(log.groups()).collect();
+        let node = Arc::new(Node {
+            config,
+            store,
+            log,
+            spool,
+            links,
+            groups: RwLock::default(),
+            failed: Mutex::default(),
+            making: tokio::sync::Mutex::new(()),
+            flushing: tokio::sync::Mutex::new(()),
+            started: Instant::now(),
+            stopping: upkeep::Stopping::default(),
+        });
+        for group_id in found {
+            if let Err(error) = node.open(group_id).await {
+                tracing::error!(group_id, %error, "a replica did not open");
+            }
+        }
+        upkeep::start(&node);
+        Ok(node)
+    }
+
+    async fn open(&self, group_id: u32) -> Result<Arc<Group>, Error> {
+        let parts = replica::Parts {
+            node_id: self.config.node_id,
+            group_id,
+            store: Arc::clone(&self.store),
+            log: self.log.clone(),
+            spool: Arc::clone(&self.spool),
+            links: self.links.clone(),
+            timings: self.config.timings,
+            config: self.config.timings.config(&self.config.cluster_id)?,
+        };
+        match Box::pin(Replica::open(parts)).await {
+            Ok(replica) => {
+                let group = Group::start(self.config.node_id, replica);
+                self.failed.lock().remove(&group_id);
+                self.groups.write().insert(group_id, Arc::clone(&group));
+                Ok(group)
+            }
+            Err(error) => {
+                let message = error.to_string();
+                self.failed.lock().insert(group_id, message.clone());
+                Err(Error::unavailable(format!("the replica of group {group_id} did not open: {message}"), OPEN_RETRY))
+            }
+        }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn node_id(&self) -> u64 {
+        self.config.node_id
+    }
+
+    /// How others reach it.
+    #[must_use]
+    pub fn node_ref(&self) -> v1::NodeRef {
+        v1::NodeRef { node_id: self.config.node_id, address: self.config.address.clone() }
+    }
+
+    /// The group of that id, if this node has a replica of it.
+    #[must_use]
+    pub fn group(&self, group_id: u32) -> Option<Arc<Group>> {
+        self.groups.read().get(&group_id).cloned()
+    }
+
+    /// All groups of which this node has a replica, by id.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.read().values().cloned().collect()
+    }
+
+    /// The group of that id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this node has no replica of it.
+    pub fn require_group(&self, group_id: u32) -> Result<Arc<Group>, Error> {
+        self.group(group_id)
+            .ok_or_else(|| Error::not_found(format!("node {} has no replica of group {group_id}", self.config.node_id)))
+    }
+
+    /// Makes a replica of a group. With voters, the one among them with the lowest id gives the group its first members; without, the
+    /// replica waits to be added by the group's leader. Asked again, it answers the same.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for impossible voters; [`Error::Unavailable`] if it could not be made.
+    pub async fn create_replica(&self, group_id: u32, voters: Vec<v1::NodeRef>) -> Result<(), Error> {
+        let making = self.making.lock().await;
+        let group = match self.group(group_id) {
+            Some(group) => group,
+            None => {
+                let failed = |error| Error::unavailable(format!("group {group_id}: {error}"), OPEN_RETRY);
+                snapshot::mark_replica(&*self.store, group_id).map_err(failed)?;
+                self.store.flush().await.map_err(failed)?;
+                self.open(group_id).await?
+            }
+        };
+        drop(making);
+        if voters.iter().map(|voter| voter.node_id).min() == Some(self.config.node_id) {
+            group.initialise(&voters).await?;
+        }
+        Ok(())
+    }
+
+    /// The state of the node and of the groups asked for, these with hashes; of all groups without hashes, if none is asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a group of which this node has no replica; [`Error::Internal`] if a state can't be read.
+    pub async fn status(&self, group_ids: &[u32]) -> Result<v1::StatusResponse, Error> {
+        let mut groups = Vec::new();
+        for group_id in group_ids {
+            groups.push(self.require_group(*group_id)?.status_with_hash().await?);
+        }
+        if group_ids.is_empty() {
+            groups = self.groups().iter().map(|group| group.status()).collect();
+            let failed = self.failed.lock();
+            groups.extend(failed.iter().map(|(group_id, problem)| v1::GroupStatus {
+                group_id: *group_id,
+                role: v1::Role::Failed.into(),
+                problem: problem.clone(),
+                ..Default::default()
+            }));
+        }
+        let log = self.log.stats();
+        Ok(v1::StatusResponse {
+            node: Some(self.node_ref()),
+            cluster_id: self.config.cluster_id.clone(),
+            build: self.config.build.clone(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            groups,
+            log_bytes: log.bytes,
+            log_syncs: log.syncs,
+            data_bytes: self.store.size_bytes(),
+        })
+    }
+
+    /// Makes everything that was applied durable and purges the log behind it, but for what is kept for followers that lag.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store can't be flushed.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.flush_keeping(self.config.upkeep.keep_log_bytes).await
+    }
+
+    async fn flush_keeping(&self, log_bytes: u64) -> Result<(), Error> {
+        let _alone = self.flushing.lock().await;
+        // Read before the flush: it covers at least this.
+        let groups: Vec<_> = self.groups().into_iter().map(|group| (group.applied(), group)).collect();
+        self.store.flush().await.map_err(|error| Error::unavailable(format!("flush: {error}"), OPEN_RETRY))?;
+        let budget = log_bytes / u64::try_from(groups.len().max(1)).unwrap_or(u64::MAX);
+        for (point, group) in groups {
+            group.note_flushed(point, budget).await;
+        }
+        Ok(())
+    }
+
+    /// Leaves in good order: hands leadership over, stops the replicas, flushes, and closes the log.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if what was acknowledged stays in the log but could not be flushed too.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.stopping.begin();
+        let groups = self.groups();
+        let deadline = Instant::now() + STEP_ASIDE_TIMEOUT;
+        futures::future::join_all(groups.iter().map(|group| group.step_aside(deadline))).await;
+        futures::future::join_all(groups.iter().map(|group| group.shutdown())).await;
+        let _alone = self.flushing.lock().await;
+        let failed = |error| Error::unavailable(format!("stop: {error}"), OPEN_RETRY);
+        self.store.flush().await.map_err(failed)?;
+        self.log.close().await.map_err(failed)
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("node_id", &self.config.node_id).field("address", &self.config.address).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests;

@@ -1,0 +1,309 @@
+//! Whole nodes over loopback gRPC, each in a runtime of its own, over simulated disks that forget what was not synced.
+
+use super::*;
+use crate::command::Command;
+use crate::doors::Doors;
+use crate::machine::Outcome;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use metadb_engine::log::LogOptions;
+use metadb_engine::sim::{Kind, SimDisk, SimStore};
+use metadb_proto::Principal;
+use metadb_proto::kv::{request, response};
+use metadb_proto::principal::{Authenticate, Token};
+use std::net::SocketAddr;
+use tokio::runtime::Runtime;
+
+const GROUP: u32 = 0;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn secret() -> ClusterSecret {
+    ClusterSecret::new(vec![7; 32]).expect("long enough")
+}
+
+struct NodesOnly;
+
+impl Authenticate for NodesOnly {
+    fn authenticate<'a>(&'a self, authorization: &'a str) -> BoxFuture<'a, Result<Principal, Error>> {
+        async move {
+            match Token::parse(authorization)? {
+                token @ Token::Node { node_id, .. } if token.proves_node(&secret()) => Ok(Principal::Node(node_id)),
+                Token::Node { .. } | Token::Key { .. } => Err(Error::Unauthenticated { message: "no node".into() }),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A machine: what survives its node, and the node while it runs.
+struct Host {
+    node_id: u64,
+    address: SocketAddr,
+    store: Arc<SimStore>,
+    log: Arc<SimDisk>,
+    spool: Arc<SimDisk>,
+    life: Option<(Runtime, Arc<Node>)>,
+}
+
+impl Host {
+    fn new(node_id: u64) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = free.local_addr().expect("bound");
+        let (store, log, spool) = (SimStore::new(node_id), SimDisk::new(node_id), SimDisk::new(node_id + 100));
+        Host { node_id, address, store, log, spool, life: None }
+    }
+
+    fn node_ref(&self) -> v1::NodeRef {
+        v1::NodeRef { node_id: self.node_id, address: self.address.to_string() }
+    }
+
+    fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("builds");
+        let config = NodeConfig::new(self.node_id, "00", self.address.to_string());
+        let (store, log, spool, address) = (self.store.clone(), self.log.mount(), self.spool.mount(), self.address);
+        let node = runtime.block_on(async move {
+            let log = Log::open(log, LogOptions::default()).await.expect("the log opens");
+            let node = Node::start(config, Parts { store, log, spool, secret: secret() }).await.expect("the node starts");
+            let doors = Doors::new(Arc::clone(&node), Arc::new(NodesOnly));
+            let server = tonic::transport::Server::builder().add_service(doors.peer()).add_service(doors.node_admin());
+            tokio::spawn(server.serve(address));
+            node
+        });
+        self.life = Some((runtime, node));
+    }
+
+    fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.life.as_ref().expect("it runs").1)
+    }
+
+    fn group(&self) -> Arc<Group> {
+        self.node().group(GROUP).expect("it has the replica")
+    }
+
+    /// Runs something where the node runs.
+    fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+        self.life.as_ref().expect("it runs").0.block_on(future)
+    }
+
+    /// Power goes: tasks end where they are, and the disks forget what was not synced.
+    fn kill(&mut self) {
+        let (runtime, node) = self.life.take().expect("it runs");
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        drop(node);
+        self.store.crash(Kind::PowerLoss);
+        self.log.crash(Kind::PowerLoss);
+        self.spool.crash(Kind::PowerLoss);
+    }
+
+    fn stop(&mut self) {
+        let (runtime, node) = self.life.take().expect("it runs");
+        runtime.block_on(node.stop()).expect("stops in good order");
+        runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+
+    fn hash(&self) -> (u64, String) {
+        let node = self.node();
+        let status = self.run(async move { node.status(&[GROUP]).await }).expect("a status");
+        (status.groups[0].applied_index, status.groups[0].state_hash.clone())
+    }
+}
+
+fn put(key: &str, value: &str) -> Command {
+    let put = v1::operation::Put { key: key.to_owned().into(), value: value.to_owned().into() };
+    let header = v1::RequestHeader { tenant_id: 0, epoch: 1, ..Default::default() };
+    let operations = vec![v1::Operation { op: Some(v1::operation::Op::Put(put)) }];
+    Command::Transact(v1::TransactRequest { header: Some(header), operations, ..Default::default() })
+}
+
+fn get(key: &str) -> request::Body {
+    let header = v1::RequestHeader { tenant_id: 0, epoch: 1, ..Default::default() };
+    request::Body::Get(v1::GetRequest { header: Some(header), key: key.to_owned().into(), read: None })
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn leader(hosts: &[Host]) -> usize {
+    until("a leader", || {
+        let running = hosts.iter().enumerate().filter(|(_, host)| host.life.is_some());
+        running.map(|(at, host)| (at, host.group().status())).find(|(_, s)| s.role() == v1::Role::Leader).map(|(at, _)| at)
+    })
+}
+
+/// Writes keys through whoever leads, each until it is acknowledged.
+fn write(hosts: &[Host], keys: std::ops::Range<u32>) {
+    for key in keys {
+        until("a write", || {
+            let host = &hosts[leader(hosts)];
+            let group = host.group();
+            let command = put(&format!("key-{key}"), &format!("value-{key}"));
+            match host.run(async move { group.propose(command, soon()).await }) {
+                Ok(Outcome::Transact(Ok(response))) => Some(assert!(response.committed)),
+                Ok(other) => panic!("{other:?}"),
+                Err(Error::Unavailable { .. } | Error::Moved { .. } | Error::UnknownOutcome { .. }) => None,
+                Err(error) => panic!("{error}"),
+            }
+        });
+    }
+}
+
+fn read(hosts: &[Host], key: u32) -> Option<String> {
+    until("a read", || {
+        let host = &hosts[leader(hosts)];
+        let group = host.group();
+        let view = host.run(async move { group.read_barrier(soon()).await }).ok()?;
+        match view.answer(&get(&format!("key-{key}"))) {
+            Ok(response::Body::Get(found)) => Some(found.row.map(|row| String::from_utf8_lossy(&row.value).into_owned())),
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+fn settled(hosts: &[Host]) {
+    let last = until("equal states", || {
+        let hashes: Vec<_> = hosts.iter().map(Host::hash).collect();
+        hashes.windows(2).all(|pair| pair[0] == pair[1]).then(|| hashes[0].clone())
+    });
+    assert!(last.0 > 0);
+}
+
+fn cluster(count: u64) -> Vec<Host> {
+    let mut hosts: Vec<Host> = (1..=count).map(Host::new).collect();
+    let voters: Vec<_> = hosts.iter().map(Host::node_ref).collect();
+    hosts.iter_mut().for_each(Host::start);
+    for host in hosts.iter().rev() {
+        let (node, voters) = (host.node(), voters.clone());
+        host.run(async move { node.create_replica(GROUP, voters).await }).expect("made");
+    }
+    hosts
+}
+
+#[test]
+fn a_killed_leader_is_replaced_and_comes_back() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..50);
+    assert_eq!(read(&hosts, 49).as_deref(), Some("value-49"));
+    let first = leader(&hosts);
+    let follower = &hosts[(first + 1) % 3];
+    let group = follower.group();
+    let refused = follower.run(async move { group.read_barrier(soon()).await }).expect_err("followers do not serve it");
+    assert!(matches!(&refused, Error::Moved { redirect, .. } if redirect.leader == Some(hosts[first].node_ref())), "{refused}");
+
+    hosts[first].kill();
+    let killed = Instant::now();
+    let second = leader(&hosts);
+    let took = killed.elapsed();
+    assert_ne!(first, second);
+    assert!(took < Duration::from_secs(4), "replacing the leader took {took:?}");
+    write(&hosts, 50..100);
+    hosts[first].start();
+    write(&hosts, 100..120);
+    settled(&hosts);
+    for key in [0, 49, 50, 99, 119] {
+        assert_eq!(read(&hosts, key), Some(format!("value-{key}")));
+    }
+}
+
+#[test]
+fn a_follower_behind_the_purged_log_gets_a_snapshot() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..10);
+    let behind = (leader(&hosts) + 1) % 3;
+    hosts[behind].kill();
+    write(&hosts, 10..60);
+    for host in hosts.iter().filter(|host| host.life.is_some()) {
+        let node = host.node();
+        host.run(async move { node.flush_keeping(0).await }).expect("flushes");
+        let group = host.group();
+        until("a purge", || (group.status().purged_index > 30).then_some(()));
+    }
+    hosts[behind].start();
+    settled(&hosts);
+    write(&hosts, 60..70);
+    settled(&hosts);
+    assert_eq!(read(&hosts, 30).as_deref(), Some("value-30"));
+    // It is a whole member again: with it and one other there is a quorum.
+    let other = (0..3).find(|at| *at != behind && *at != leader(&hosts)).expect("three nodes");
+    hosts[other].kill();
+    write(&hosts, 70..75);
+    hosts[other].start();
+    settled(&hosts);
+}
+
+#[test]
+fn all_nodes_lose_power_and_nothing_acknowledged_is_lost() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..30);
+    hosts.iter_mut().for_each(Host::kill);
+    hosts.iter_mut().for_each(Host::start);
+    for key in 0..30 {
+        assert_eq!(read(&hosts, key), Some(format!("value-{key}")));
+    }
+    settled(&hosts);
+}
+
+#[test]
+fn one_node_alone_serves_and_restarts() {
+    let mut hosts = cluster(1);
+    write(&hosts, 0..20);
+    hosts[0].stop();
+    hosts[0].start();
+    assert_eq!(read(&hosts, 19).as_deref(), Some("value-19"));
+    write(&hosts, 20..30);
+    hosts[0].kill();
+    hosts[0].start();
+    assert_eq!(read(&hosts, 29).as_deref(), Some("value-29"));
+}
+
+#[test]
+fn members_grow_and_leadership_is_handed_over() {
+    let mut hosts = cluster(1);
+    for node_id in [2, 3] {
+        let mut host = Host::new(node_id);
+        host.start();
+        let node = host.node();
+        host.run(async move { node.create_replica(GROUP, Vec::new()).await }).expect("made");
+        hosts.push(host);
+    }
+    write(&hosts, 0..10);
+    let voters: Vec<_> = hosts.iter().map(Host::node_ref).collect();
+    for _ in 0..2 {
+        let (group, voters) = (hosts[0].group(), voters.clone());
+        hosts[0].run(async move { group.change_members(&voters, &[], soon()).await }).expect("grows");
+    }
+    assert_eq!(hosts[0].group().status().voters, voters);
+    write(&hosts, 10..20);
+    let group = hosts[0].group();
+    hosts[0].run(async move { group.transfer_leader(3, soon()).await }).expect("handed over");
+    assert_eq!(leader(&hosts), 2);
+    write(&hosts, 20..25);
+    // A graceful stop of the leader leaves no gap of an election.
+    hosts[2].stop();
+    let stopped = Instant::now();
+    write(&hosts, 25..30);
+    assert!(stopped.elapsed() < Duration::from_secs(2), "the group rested for {:?}", stopped.elapsed());
+    hosts[2].start();
+    settled(&hosts);
+    // And shrinks again.
+    let lead = leader(&hosts);
+    let (group, rest) = (hosts[lead].group(), vec![hosts[0].node_ref(), hosts[1].node_ref()]);
+    until("a shrink", || {
+        let (group, rest) = (Arc::clone(&group), rest.clone());
+        hosts[lead].run(async move { group.change_members(&rest, &[], soon()).await }).ok()
+    });
+    hosts[2].stop();
+    write(&hosts[..2], 30..35);
+    assert_eq!(read(&hosts[..2], 34).as_deref(), Some("value-34"));
+}

@@ -1,0 +1,52 @@
+//! What a node does by itself: it flushes its store now and then, so that a replay after a crash is short and the log can be purged.
+
+use super::Node;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often it looks whether something is due.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Set once the node stops.
+#[derive(Default)]
+pub(super) struct Stopping(AtomicBool);
+
+impl Stopping {
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn begun(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Starts the task. It ends with the node.
+pub(super) fn start(node: &Arc<Node>) {
+    tokio::spawn(run(Arc::downgrade(node)));
+}
+
+async fn run(node: Weak<Node>) {
+    let mut flushed_at = Instant::now();
+    let mut flushed_bytes = 0;
+    loop {
+        tokio::time::sleep(POLL).await;
+        let Some(node) = node.upgrade().filter(|node| !node.stopping.begun()) else { return };
+        let upkeep = node.config.upkeep;
+        let grown = node.log.stats().appended_bytes.saturating_sub(flushed_bytes);
+        let due = grown >= upkeep.flush_log_bytes || (grown > 0 && flushed_at.elapsed() >= upkeep.flush_interval);
+        if !due {
+            continue;
+        }
+        let appended = node.log.stats().appended_bytes;
+        match node.flush().await {
+            Ok(()) => {
+                flushed_bytes = appended;
+                flushed_at = Instant::now();
+            }
+            Err(error) => tracing::warn!(%error, "the store was not flushed; it will be tried again"),
+        }
+    }
+}

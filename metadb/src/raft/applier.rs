@@ -1,0 +1,269 @@
+//! Feeds what is committed to the machine, and answers who proposed it.
+//!
+//! The store is its own snapshot: what was flushed is what may be purged from the log, so building a snapshot is telling how far the last
+//! flush reached, and sending one is reading from a view of the store.
+
+use super::codec::{decode_log_id, decode_stored_membership, encode_log_id, encode_stored_membership};
+use super::log_store::io_error;
+use super::snapshot::{self, SnapshotData, SnapshotError};
+use super::watch::{OrderedWatch, Receiver, Sender};
+use super::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, Types};
+use crate::machine::{Input, InputBody, Machine, View};
+use futures::{Stream, StreamExt as _};
+use metadb_engine::Store;
+use metadb_engine::disk::Disk;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, OptionalSend};
+use openraft_rt::watch::{Watch as _, WatchReceiver as _, WatchSender as _};
+use parking_lot::{Mutex, RwLock};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Most entries applied in one batch; more is split, so that answers do not wait for a long replay.
+const APPLY_ENTRIES: usize = 256;
+/// Most bytes of proposals applied in one batch.
+const APPLY_BYTES: usize = 4 << 20;
+
+/// How far a replica is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Point {
+    /// The last entry applied.
+    pub(crate) position: Option<LogId>,
+    /// The membership that stood then.
+    pub(crate) membership: StoredMembership,
+}
+
+impl Point {
+    fn of(machine: &Machine) -> io::Result<Self> {
+        let applied = machine.applied();
+        let position = Some(applied.position.clone()).filter(|bytes| !bytes.is_empty()).map(decode_log_id).transpose()?;
+        let membership = Some(applied.membership.clone()).filter(|bytes| !bytes.is_empty()).map(decode_stored_membership).transpose()?;
+        Ok(Point { position, membership: membership.unwrap_or_default() })
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.position, last_membership: self.membership.clone() }
+    }
+
+    /// The index after the last applied.
+    fn end(&self) -> u64 {
+        self.position.map_or(0, |id| id.index + 1)
+    }
+}
+
+/// What the applier shows to the rest of the replica.
+pub(crate) struct Progress {
+    view: RwLock<Arc<View>>,
+    applied: Mutex<Point>,
+    flushed: Mutex<Point>,
+    /// Whether the node flushed since a snapshot was last built.
+    flush_is_news: AtomicBool,
+    end: Sender<u64>,
+}
+
+impl Progress {
+    /// The read side of the state.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    /// How far entries were applied.
+    pub(crate) fn applied(&self) -> Point {
+        self.applied.lock().clone()
+    }
+
+    /// How far what was applied is durable.
+    pub(crate) fn flushed(&self) -> Option<u64> {
+        self.flushed.lock().position.map(|id| id.index)
+    }
+
+    /// Notes that everything up to a point is durable.
+    pub(crate) fn note_flushed(&self, point: Point) {
+        let mut flushed = self.flushed.lock();
+        if point.position > flushed.position {
+            *flushed = point;
+        }
+        self.flush_is_news.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until an entry was applied.
+    pub(crate) async fn applied_through(&self, index: u64) {
+        let mut receiver: Receiver<u64> = self.end.subscribe();
+        while *receiver.borrow_watched() <= index {
+            if receiver.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn note_applied(&self, point: Point) {
+        let end = point.end();
+        *self.applied.lock() = point;
+        self.end.send_if_modified(|current| {
+            let changed = *current != end;
+            *current = end;
+            changed
+        });
+    }
+}
+
+/// The state machine of one replica.
+pub(crate) struct Applier {
+    group_id: u32,
+    machine: Machine,
+    store: Arc<dyn Store>,
+    spool: Arc<dyn Disk>,
+    progress: Arc<Progress>,
+}
+
+impl Applier {
+    /// Opens the state of a group, finishing an interrupted import first.
+    pub(crate) async fn open(group_id: u32, store: Arc<dyn Store>, spool: Arc<dyn Disk>) -> Result<Self, SnapshotError> {
+        snapshot::recover(&store, &spool, group_id).await?;
+        let machine = Machine::open(Arc::clone(&store), group_id)?;
+        let point = Point::of(&machine).map_err(|error| metadb_engine::EngineError::Corrupt {
+            path: format!("applied position of group {group_id}"),
+            offset: 0,
+            message: error.to_string(),
+        })?;
+        let (end, _) = OrderedWatch::channel(point.end());
+        // What is found when opening is durable: whatever was not is gone.
+        let progress = Progress {
+            view: RwLock::new(machine.view()),
+            applied: Mutex::new(point.clone()),
+            flushed: Mutex::new(point),
+            flush_is_news: AtomicBool::new(false),
+            end,
+        };
+        Ok(Applier { group_id, machine, store, spool, progress: Arc::new(progress) })
+    }
+
+    /// What it shows.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        let mut point = self.progress.applied();
+        let mut inputs = Vec::with_capacity(batch.len());
+        let mut responders: Vec<Option<ApplyResponder<Types>>> = Vec::with_capacity(batch.len());
+        for (entry, responder) in batch {
+            point.position = Some(entry.log_id);
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                point.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            }
+            inputs.push(input(entry));
+            responders.push(responder);
+        }
+        let outcomes = self.machine.apply(inputs).map_err(io_error)?;
+        assert_eq!(outcomes.len(), responders.len(), "the machine answers every entry");
+        self.progress.note_applied(point);
+        for (responder, outcome) in responders.into_iter().zip(outcomes) {
+            if let Some(responder) = responder {
+                responder.send(Answer(outcome));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn input(entry: Entry) -> Input {
+    let position = encode_log_id(&entry.log_id);
+    let body = match entry.payload {
+        EntryPayload::Blank => InputBody::Blank,
+        EntryPayload::Normal(payload) => InputBody::Proposal(payload.0),
+        EntryPayload::Membership(membership) => {
+            InputBody::Membership(encode_stored_membership(&StoredMembership::new(Some(entry.log_id), membership)))
+        }
+    };
+    Input { position, body }
+}
+
+fn body_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
+/// "Builds" a snapshot: tells how far the last flush reached. If the node did not flush since it was last asked, it flushes.
+pub(crate) struct FlushedPoint(Arc<Progress>, Arc<dyn Store>);
+
+impl RaftSnapshotBuilder<Types> for FlushedPoint {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, super::Member, SnapshotData>, io::Error> {
+        if !self.0.flush_is_news.swap(false, Ordering::SeqCst) {
+            let point = self.0.applied();
+            self.1.flush().await.map_err(io_error)?;
+            self.0.note_flushed(point);
+            self.0.flush_is_news.store(false, Ordering::SeqCst);
+        }
+        let meta = self.0.flushed.lock().meta();
+        Ok(Snapshot { meta, snapshot: SnapshotData::View(self.1.snapshot()) })
+    }
+}
+
+impl RaftStateMachine<Types> for Applier {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = FlushedPoint;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let point = self.progress.applied();
+        Ok((point.position, point.membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(item) = entries.next().await {
+            let item = item?;
+            bytes += body_bytes(&item.0);
+            batch.push(item);
+            if batch.len() >= APPLY_ENTRIES || bytes >= APPLY_BYTES {
+                self.apply_batch(std::mem::take(&mut batch))?;
+                bytes = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { self.apply_batch(batch) }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        FlushedPoint(Arc::clone(&self.progress), Arc::clone(&self.store))
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let name = match snapshot {
+            SnapshotData::Spool(name) => name,
+            SnapshotData::View(view) => snapshot::spool(view, &self.spool, self.group_id).map_err(io_error)?,
+        };
+        // Readers that hold the view must not meet half of the new rows.
+        self.progress.view().retire();
+        snapshot::import(&self.store, &self.spool, self.group_id, &name).await.map_err(io::Error::other)?;
+        self.machine = Machine::open(Arc::clone(&self.store), self.group_id).map_err(io_error)?;
+        let point = Point::of(&self.machine)?;
+        if point.position != meta.last_log_id {
+            return Err(io::Error::other(format!("the snapshot holds {:?} and says that it holds {:?}", point.position, meta.last_log_id)));
+        }
+        *self.progress.view.write() = self.machine.view();
+        self.progress.note_flushed(point.clone());
+        self.progress.note_applied(point);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, super::Member, SnapshotData>>, io::Error> {
+        let meta = self.progress.applied().meta();
+        if meta.last_log_id.is_none() {
+            return Ok(None);
+        }
+        // Nothing is applied while this runs, so the view is exactly at that position.
+        Ok(Some(Snapshot { meta, snapshot: SnapshotData::View(self.store.snapshot()) }))
+    }
+}

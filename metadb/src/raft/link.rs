@@ -1,0 +1,349 @@
+//! One stream to each other node, shared by all groups.
+//!
+//! Requests wait in a bounded queue; whatever waits at a moment leaves in one frame. Responses come in any order and are matched by id.
+//! While the stream is down every request fails at once, so that openraft backs off; reconnecting backs off too. A stream on which
+//! nothing came back for [`STALLED`] although something was asked is given up.
+
+use bytes::Bytes;
+use metadb_proto::v1::peer_client::PeerClient;
+use metadb_proto::v1::{PeerFrame, PeerMessage, PeerVerb};
+use metadb_proto::principal::ClusterSecret;
+use metadb_proto::{Error, seam, v1};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+
+/// Largest gRPC message between nodes: one entry of the largest size in a frame, with room for what rides along.
+pub(crate) const PEER_MESSAGE_BYTES: usize = 16 << 20;
+/// A frame takes no further message once it has so many bytes.
+const FRAME_BYTES: usize = 1 << 20;
+/// A frame takes no more messages than this.
+const FRAME_MESSAGES: usize = 256;
+/// Requests waiting to be sent to one node.
+const OUTBOX: usize = 1024;
+/// Frames handed to the transport and not yet taken by it.
+const FRAMES_AHEAD: usize = 4;
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long nothing may come back while something is waited for.
+const STALLED: Duration = Duration::from_secs(3);
+/// First pause before connecting again; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause before connecting again: a node that came back is found within it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Requests given up by their callers are forgotten when so many are waited for.
+const FORGET_AT: usize = 4096;
+
+/// Why a request brought no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// The node can't be reached now.
+    #[error("node {node_id} at {address} can't be reached: {message}")]
+    Down {
+        /// Which node.
+        node_id: u64,
+        /// Where.
+        address: String,
+        /// What happened.
+        message: String,
+    },
+    /// No answer in time.
+    #[error("node {node_id} did not answer within {limit:?}")]
+    Timeout {
+        /// Which node.
+        node_id: u64,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The node answered with an error.
+    #[error("node {node_id} refused: {error}")]
+    Refused {
+        /// Which node.
+        node_id: u64,
+        /// Its error.
+        error: Error,
+    },
+}
+
+type Reply = oneshot::Sender<Result<Bytes, LinkError>>;
+
+struct Outgoing {
+    group_id: u32,
+    verb: PeerVerb,
+    payload: Bytes,
+    reply: Reply,
+}
+
+/// An answer on its way.
+pub(crate) struct Waiting(oneshot::Receiver<Result<Bytes, LinkError>>);
+
+impl Waiting {
+    /// Waits for it, at most until a moment.
+    pub(crate) async fn until(&mut self, link: &Link, limit: Duration, deadline: Instant) -> Result<Bytes, LinkError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, &mut self.0).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(link.down("the link was closed")),
+            Err(_) => Err(LinkError::Timeout { node_id: link.node_id, limit }),
+        }
+    }
+}
+
+/// The streams of a node to all others.
+#[derive(Clone)]
+pub(crate) struct Links(Arc<Inner>);
+
+struct Inner {
+    token: MetadataValue<tonic::metadata::Ascii>,
+    links: Mutex<BTreeMap<(u64, String), Arc<Link>>>,
+}
+
+/// The stream to one node.
+pub(crate) struct Link {
+    node_id: u64,
+    address: String,
+    outbox: mpsc::Sender<Outgoing>,
+}
+
+impl Links {
+    /// Links of a node, which proves itself with the cluster's secret.
+    pub(crate) fn new(node_id: u64, secret: &ClusterSecret) -> Self {
+        let token = format!("Bearer {}", secret.node_token(node_id));
+        let token = token.parse().expect("a node token is made of digits, dots and hex");
+        Links(Arc::new(Inner { token, links: Mutex::default() }))
+    }
+
+    /// The link to a node, made if there is none. A node that moved to another address gets a new one, and the old one ends.
+    pub(crate) fn to(&self, node_id: u64, address: &str) -> Arc<Link> {
+        let mut links = self.0.links.lock();
+        if let Some(link) = links.get(&(node_id, address.to_owned())) {
+            return Arc::clone(link);
+        }
+        links.retain(|(id, _), _| *id != node_id);
+        let (outbox, waiting) = mpsc::channel(OUTBOX);
+        let link = Arc::new(Link { node_id, address: address.to_owned(), outbox });
+        tokio::spawn(run(node_id, address.to_owned(), self.0.token.clone(), waiting));
+        links.insert((node_id, address.to_owned()), Arc::clone(&link));
+        link
+    }
+
+    /// A connection of its own, for a snapshot.
+    pub(crate) async fn snapshot_client(&self, address: &str) -> Result<PeerClient<Channel>, String> {
+        connect(address).await
+    }
+
+    /// Adds the proof of who asks.
+    pub(crate) fn sign<T>(&self, request: &mut tonic::Request<T>) {
+        request.metadata_mut().insert("authorization", self.0.token.clone());
+    }
+}
+
+impl Link {
+    /// Which node it leads to.
+    pub(crate) fn node_id(&self) -> u64 {
+        self.node_id
+    }
+
+    /// Where it leads to.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Queues a request; requests leave in the order in which this returned.
+    pub(crate) async fn begin(&self, group_id: u32, verb: PeerVerb, payload: Bytes) -> Result<Waiting, LinkError> {
+        let (reply, waiting) = oneshot::channel();
+        let outgoing = Outgoing { group_id, verb, payload, reply };
+        self.outbox.send(outgoing).await.map_err(|_| self.down("the link was closed"))?;
+        Ok(Waiting(waiting))
+    }
+
+    /// Asks and waits, at most `limit`.
+    pub(crate) async fn call(&self, group_id: u32, verb: PeerVerb, payload: Bytes, limit: Duration) -> Result<Bytes, LinkError> {
+        let deadline = Instant::now() + limit;
+        self.begin(group_id, verb, payload).await?.until(self, limit, deadline).await
+    }
+
+    fn down(&self, message: &str) -> LinkError {
+        LinkError::Down { node_id: self.node_id, address: self.address.clone(), message: message.to_owned() }
+    }
+}
+
+async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(Some(8 << 20))
+        .initial_connection_window_size(Some(16 << 20))
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(2));
+    match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(PeerClient::new(channel)
+            .max_decoding_message_size(PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES)),
+        Ok(Err(error)) => Err(error_chain(&error)),
+        Err(_) => Err(format!("connecting took longer than {CONNECT_TIMEOUT:?}")),
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// What a link's task knows.
+struct Session {
+    node_id: u64,
+    address: String,
+    token: MetadataValue<tonic::metadata::Ascii>,
+    outbox: mpsc::Receiver<Outgoing>,
+    waiting: BTreeMap<u64, Reply>,
+    next_id: u64,
+}
+
+async fn run(node_id: u64, address: String, token: MetadataValue<tonic::metadata::Ascii>, outbox: mpsc::Receiver<Outgoing>) {
+    let mut session = Session { node_id, address, token, outbox, waiting: BTreeMap::new(), next_id: 1 };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        let ended = session.connected().await;
+        let Err(message) = ended else { return };
+        if began.elapsed() > LONGEST_PAUSE * 4 {
+            pause = FIRST_PAUSE;
+        }
+        tracing::debug!(node_id = session.node_id, address = session.address, message, "link is down");
+        let jitter = seam::random_u64() % 50;
+        let rest = pause + pause * u32::try_from(jitter).unwrap_or(0) / 100;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        if !session.refuse_for(rest, &message).await {
+            return;
+        }
+    }
+}
+
+impl Session {
+    fn down(&self, message: &str) -> LinkError {
+        LinkError::Down { node_id: self.node_id, address: self.address.clone(), message: message.to_owned() }
+    }
+
+    /// Fails what waits and what comes, for a while. False: nobody holds the link any more.
+    async fn refuse_for(&mut self, duration: Duration, message: &str) -> bool {
+        let error = self.down(message);
+        for (_, reply) in std::mem::take(&mut self.waiting) {
+            // A caller that went away needs no answer; the same below.
+            let _ = reply.send(Err(error.clone()));
+        }
+        let deadline = Instant::now() + duration;
+        loop {
+            tokio::select! {
+                biased;
+                outgoing = self.outbox.recv() => match outgoing {
+                    Some(outgoing) => drop(outgoing.reply.send(Err(error.clone()))),
+                    None => return false,
+                },
+                () = tokio::time::sleep_until(deadline) => return true,
+            }
+        }
+    }
+
+    /// Connects and exchanges frames until that fails. `Ok`: nobody holds the link any more.
+    async fn connected(&mut self) -> Result<(), String> {
+        let mut client = connect(&self.address).await?;
+        let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
+        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+        request.metadata_mut().insert("authorization", self.token.clone());
+        let response = tokio::time::timeout(CONNECT_TIMEOUT, client.exchange(request)).await;
+        let response = response.map_err(|_| "the stream was not answered".to_owned())?;
+        let incoming = response.map_err(|status| status.to_string())?.into_inner();
+        tracing::debug!(node_id = self.node_id, address = self.address, "link is up");
+        self.exchange(frames, incoming).await
+    }
+
+    async fn exchange(&mut self, frames: mpsc::Sender<PeerFrame>, mut incoming: tonic::Streaming<PeerFrame>) -> Result<(), String> {
+        let mut heard = Instant::now();
+        let mut ready: Option<PeerFrame> = None;
+        loop {
+            tokio::select! {
+                biased;
+                frame = incoming.message() => match frame {
+                    Ok(Some(frame)) => {
+                        heard = Instant::now();
+                        self.deliver(frame);
+                    }
+                    Ok(None) => return Err("the stream ended".to_owned()),
+                    Err(status) => return Err(status.to_string()),
+                },
+                permit = frames.reserve(), if ready.is_some() => match (permit, ready.take()) {
+                    (Ok(permit), Some(frame)) => permit.send(frame),
+                    _ => return Err("the stream was closed".to_owned()),
+                },
+                outgoing = self.outbox.recv(), if ready.is_none() => match outgoing {
+                    Some(outgoing) => {
+                        if self.waiting.is_empty() {
+                            heard = Instant::now();
+                        }
+                        ready = self.frame(outgoing);
+                    }
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep_until(heard + STALLED) => {
+                    self.waiting.retain(|_, reply| !reply.is_closed());
+                    if !self.waiting.is_empty() {
+                        return Err(format!("nothing came back for {STALLED:?}"));
+                    }
+                    heard = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, frame: PeerFrame) {
+        for message in frame.messages {
+            let Some(reply) = self.waiting.remove(&message.id) else { continue };
+            let result = match message.error {
+                None => Ok(message.payload),
+                Some(error) => Err(LinkError::Refused { node_id: self.node_id, error: Error::from_proto(error) }),
+            };
+            let _ = reply.send(result);
+        }
+    }
+
+    /// A frame of this request and whatever waits behind it.
+    fn frame(&mut self, first: Outgoing) -> Option<PeerFrame> {
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(outgoing) = next.take() {
+            // Given up while it waited: the other node need not hear of it.
+            if !outgoing.reply.is_closed() {
+                bytes += outgoing.payload.len();
+                messages.push(self.register(outgoing));
+            }
+            if bytes < FRAME_BYTES && messages.len() < FRAME_MESSAGES {
+                next = self.outbox.try_recv().ok();
+            }
+        }
+        if messages.is_empty() { None } else { Some(PeerFrame { messages }) }
+    }
+
+    fn register(&mut self, outgoing: Outgoing) -> PeerMessage {
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.waiting.len() >= FORGET_AT {
+            self.waiting.retain(|_, reply| !reply.is_closed());
+        }
+        self.waiting.insert(id, outgoing.reply);
+        v1::PeerMessage { id, group_id: outgoing.group_id, verb: outgoing.verb.into(), payload: outgoing.payload, error: None }
+    }
+}

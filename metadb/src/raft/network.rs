@@ -1,0 +1,310 @@
+//! openraft's way to another replica: every call becomes a message on the node's link.
+
+use super::link::{Link, LinkError, Links, Waiting};
+use super::messages::{
+    decode_append_response, decode_transfer_response, decode_vote_response, encode_append, encode_snapshot_meta, encode_transfer,
+    encode_vote_request,
+};
+use super::snapshot::{Export, SnapshotData};
+use super::{LogId, Member, Types, Vote, codec};
+use bytes::Bytes;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use metadb_engine::StoreRead;
+use metadb_proto::v1::{PeerVerb, SnapshotChunk};
+use metadb_proto::Error;
+use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkV2};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Appends on their way to one follower: enough for a disk that syncs in a few milliseconds behind a wide network.
+const APPENDS_IN_FLIGHT: usize = 16;
+/// How long an append may take: it waits for the follower's disk, so it is not bound to the heartbeat.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Chunks of a snapshot read ahead of the transport.
+const CHUNKS_AHEAD: usize = 2;
+/// How long the transport may take no chunk before a snapshot is given up.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the receiver may take to import.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pauses between attempts at a node that can't be reached.
+const PAUSES_MS: [u64; 4] = [20, 50, 100, 200];
+
+/// Makes the ways of one replica to its peers.
+pub(crate) struct Network {
+    pub(crate) links: Links,
+    pub(crate) node_id: u64,
+    pub(crate) group_id: u32,
+}
+
+/// The way to one peer.
+pub(crate) struct Conn {
+    links: Links,
+    link: Arc<Link>,
+    node_id: u64,
+    group_id: u32,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Conn;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Conn {
+        let link = self.links.to(target, &member.address);
+        Conn { links: self.links.clone(), link, node_id: self.node_id, group_id: self.group_id }
+    }
+}
+
+impl Conn {
+    fn rpc_error(&self, action: RPCTypes, error: LinkError) -> RPCError<Types> {
+        match error {
+            LinkError::Timeout { limit, .. } => {
+                RPCError::Timeout(Timeout { action, id: self.node_id, target: self.link.node_id(), timeout: limit })
+            }
+            // A node without the replica, or whose replica is not ready, is as good as away: openraft backs off.
+            LinkError::Down { .. }
+            | LinkError::Refused { error: Error::NotFound { .. } | Error::Unavailable { .. } | Error::Exhausted { .. }, .. } => {
+                RPCError::Unreachable(Unreachable::from_string(error))
+            }
+            LinkError::Refused { .. } => RPCError::Network(NetworkError::from_string(error)),
+        }
+    }
+
+    async fn call(&self, verb: PeerVerb, action: RPCTypes, payload: Bytes, limit: Duration) -> Result<Bytes, RPCError<Types>> {
+        self.link.call(self.group_id, verb, payload, limit).await.map_err(|error| self.rpc_error(action, error))
+    }
+}
+
+fn malformed(error: codec::CodecError) -> RPCError<Types> {
+    RPCError::Network(NetworkError::new(&error))
+}
+
+/// Appends sent and not yet answered, oldest first.
+struct Pipeline<'s, S> {
+    conn: &'s Conn,
+    input: Option<S>,
+    sent: VecDeque<Sent>,
+}
+
+struct Sent {
+    prev: Option<LogId>,
+    last: Option<LogId>,
+    deadline: Instant,
+    waiting: Waiting,
+}
+
+type AppendItem = Result<StreamAppendResult<Types>, RPCError<Types>>;
+
+impl<S> Pipeline<'_, S>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+{
+    /// The next answer, in the order of the requests; new requests are sent meanwhile. None: the input is exhausted and answered.
+    async fn next(&mut self) -> Option<AppendItem> {
+        loop {
+            let may_send = self.sent.len() < APPENDS_IN_FLIGHT;
+            let conn = self.conn;
+            let request = match (self.input.as_mut().filter(|_| may_send), self.sent.front_mut()) {
+                (None, None) => return None,
+                (Some(input), None) => input.next().await,
+                (None, Some(front)) => {
+                    let answer = front.answer(conn).await;
+                    return self.finish(answer);
+                }
+                (Some(input), Some(front)) => {
+                    tokio::select! {
+                        biased;
+                        answer = front.answer(conn) => return self.finish(answer),
+                        request = input.next() => request,
+                    }
+                }
+            };
+            match request {
+                None => self.input = None,
+                Some(request) => {
+                    if let Err(error) = self.send(&request).await {
+                        self.input = None;
+                        self.sent.clear();
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, request: &AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let begun = self.conn.link.begin(self.conn.group_id, PeerVerb::Append, encode_append(request)).await;
+        let waiting = begun.map_err(|error| self.conn.rpc_error(RPCTypes::AppendEntries, error))?;
+        self.sent.push_back(Sent { prev: request.prev_log_id, last, deadline: Instant::now() + APPEND_TIMEOUT, waiting });
+        Ok(())
+    }
+
+    fn finish(&mut self, answer: Result<AppendEntriesResponse<Types>, RPCError<Types>>) -> Option<AppendItem> {
+        let sent = self.sent.pop_front()?;
+        let item = answer.and_then(|response| {
+            if response.is_conflict() && sent.prev.is_none() {
+                return Err(RPCError::Network(NetworkError::from_string("a follower can't conflict with the beginning of the log")));
+            }
+            Ok(response.into_stream_result(sent.prev, sent.last))
+        });
+        // Whatever follows an error belongs to a stream that openraft has given up.
+        if !matches!(&item, Ok(Ok(matched)) if *matched == sent.last) {
+            self.input = None;
+            self.sent.clear();
+        }
+        Some(item)
+    }
+}
+
+impl Sent {
+    async fn answer(&mut self, conn: &Conn) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let bytes = self.waiting.until(&conn.link, APPEND_TIMEOUT, self.deadline).await;
+        let bytes = bytes.map_err(|error| conn.rpc_error(RPCTypes::AppendEntries, error))?;
+        decode_append_response(bytes).map_err(malformed)
+    }
+}
+
+impl RaftNetworkV2<Types> for Conn {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let bytes = self.call(PeerVerb::Append, RPCTypes::AppendEntries, encode_append(&request), option.soft_ttl()).await?;
+        decode_append_response(bytes).map_err(malformed)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, AppendItem>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let pipeline = Pipeline { conn: &*self, input: Some(input), sent: VecDeque::new() };
+        let answers = futures::stream::unfold(pipeline, |mut pipeline| async move {
+            let item = pipeline.next().await?;
+            Some((item, pipeline))
+        });
+        let answers: BoxStream<'s, AppendItem> = Box::pin(answers);
+        async move { Ok(answers) }.boxed()
+    }
+
+    async fn vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let bytes = self.call(PeerVerb::Vote, RPCTypes::Vote, encode_vote_request(&request), option.soft_ttl()).await?;
+        decode_vote_response(bytes).map_err(malformed)
+    }
+
+    async fn pre_vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let bytes = self.call(PeerVerb::PreVote, RPCTypes::Vote, encode_vote_request(&request), option.soft_ttl()).await?;
+        decode_vote_response(bytes).map_err(malformed)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let SnapshotData::View(view) = snapshot.snapshot else {
+            return Err(NetworkError::from_string("a spooled snapshot is not sent on").into());
+        };
+        let first = SnapshotChunk {
+            group_id: self.group_id,
+            vote: codec::encode_vote(&vote),
+            meta: encode_snapshot_meta(&snapshot.meta),
+            ..Default::default()
+        };
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(view, first) => sent,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let payload = encode_transfer(&request);
+        let bytes = self.call(PeerVerb::TransferLeader, RPCTypes::TransferLeader, payload, option.soft_ttl()).await?;
+        decode_transfer_response(bytes).map_err(malformed)
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let last = PAUSES_MS[PAUSES_MS.len() - 1];
+        Some(Backoff::new(PAUSES_MS.into_iter().chain(std::iter::repeat(last)).map(Duration::from_millis)))
+    }
+}
+
+impl Conn {
+    async fn send_snapshot(&self, view: Arc<dyn StoreRead>, first: SnapshotChunk) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let unreachable = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
+        let mut client = self.links.snapshot_client(self.link.address()).await.map_err(unreachable)?;
+        let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
+        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+        self.links.sign(&mut request);
+        let producing = produce(view, self.group_id, first, chunks);
+        let receiving = async {
+            match tokio::time::timeout(IMPORT_TIMEOUT, client.snapshot(request)).await {
+                Ok(Ok(reply)) => Ok(reply.into_inner()),
+                Ok(Err(status)) => Err(unreachable(status.to_string())),
+                Err(_) => Err(unreachable(format!("the snapshot was not imported within {IMPORT_TIMEOUT:?}"))),
+            }
+        };
+        let mut producing = std::pin::pin!(producing.fuse());
+        let mut receiving = std::pin::pin!(receiving);
+        let reply = loop {
+            tokio::select! {
+                biased;
+                reply = &mut receiving => break reply?,
+                produced = &mut producing, if !futures::future::FusedFuture::is_terminated(&producing) => {
+                    produced.map_err(unreachable)?;
+                }
+            }
+        };
+        let vote = codec::decode_vote(reply.vote).map_err(|error| StreamingError::from(NetworkError::new(&error)))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+/// Reads rows and hands them to the transport, until all are handed over or the transport is gone.
+async fn produce(view: Arc<dyn StoreRead>, group_id: u32, first: SnapshotChunk, chunks: mpsc::Sender<SnapshotChunk>) -> Result<(), String> {
+    let mut export = Export::new(view, group_id);
+    let mut chunk = first;
+    loop {
+        let rows = export.chunk().map_err(|error| error.to_string())?;
+        let done = rows.is_none();
+        if let Some(rows) = rows {
+            chunk.crc32c = crc32c::crc32c(&rows);
+            chunk.rows = rows;
+        }
+        if done {
+            chunk.total_rows = Some(export.rows);
+        }
+        match tokio::time::timeout(CHUNK_TIMEOUT, chunks.send(chunk)).await {
+            // The receiver gave up; its reply says why.
+            Ok(Err(_)) => return Ok(()),
+            Ok(Ok(())) if done => return Ok(()),
+            Ok(Ok(())) => chunk = SnapshotChunk { group_id, ..Default::default() },
+            Err(_) => return Err(format!("the other node took no chunk for {CHUNK_TIMEOUT:?}")),
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! One replica of one group, in words that do not name openraft.
+
+use super::applier::{Applier, Point, Progress};
+use super::link::Links;
+use super::log_store::GroupLog;
+use super::network::Network;
+use super::snapshot::{SnapshotError, state_hash};
+use super::{Member, Payload, Types};
+use crate::machine::{Outcome, View};
+use bytes::Bytes;
+use metadb_engine::Store;
+use metadb_engine::disk::Disk;
+use metadb_engine::log::Log;
+use metadb_proto::{Error, seam, v1};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::{Config, ConfigError, LinearizerOption, ServerState, SnapshotPolicy, StepDownPolicy};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Entries of one append to a follower; their bytes are bounded by the log.
+const APPEND_ENTRIES: u64 = 512;
+/// Requests to one replica's core that wait.
+const CORE_QUEUE: u64 = 8192;
+/// When a caller may try again that met a group between two leaders.
+const LEADERLESS_RETRY: Duration = Duration::from_millis(50);
+
+type Raft = openraft::Raft<Types, Applier>;
+
+/// How fast a group notices that its leader is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// How often a leader shows that it lives.
+    pub heartbeat: Duration,
+    /// Shortest time without a leader before a replica stands for election.
+    pub election_min: Duration,
+    /// Longest such time, and the leader's lease: a killed leader is replaced after the lease and one election time.
+    pub election_max: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Timings { heartbeat: Duration::from_millis(100), election_min: Duration::from_millis(300), election_max: Duration::from_millis(500) }
+    }
+}
+
+impl Timings {
+    /// How old the last acknowledgement of a quorum may be for a read to need no round trip: the lease less a quarter, which is the margin
+    /// for clocks that run at different rates.
+    fn lease(&self) -> Duration {
+        self.election_max * 3 / 4
+    }
+
+    /// openraft's settings for it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the times do not fit each other.
+    pub(crate) fn config(&self, cluster_id: &str) -> Result<Arc<Config>, Error> {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = Config {
+            cluster_name: cluster_id.to_owned(),
+            heartbeat_interval: ms(self.heartbeat),
+            election_timeout_min: ms(self.election_min),
+            election_timeout_max: ms(self.election_max),
+            max_payload_entries: APPEND_ENTRIES,
+            // Only what was purged needs a snapshot, however far behind a follower is.
+            replication_lag_threshold: u64::MAX,
+            snapshot_policy: SnapshotPolicy::Never,
+            // The node purges, behind what is durable; openraft never does by itself.
+            max_in_snapshot_log_to_keep: u64::MAX,
+            api_channel_size: Some(CORE_QUEUE),
+            notification_channel_size: Some(CORE_QUEUE),
+            removed_leader_step_down: StepDownPolicy::After(ms(self.heartbeat)),
+            quorum_loss_probe_interval: Some(ms(self.election_max) * 3),
+            enable_pre_vote: Some(true),
+            // A restarted leader may know less than it acknowledged before: it must be elected again.
+            enable_leader_restore: Some(false),
+            allow_log_reversion: Some(false),
+            ..Config::default()
+        };
+        let invalid = |error: ConfigError| Error::invalid("timings", "heartbeat < election_min < election_max", error.to_string());
+        config.validate().map(Arc::new).map_err(invalid)
+    }
+}
+
+/// What a replica is made of.
+pub(crate) struct Parts {
+    pub(crate) node_id: u64,
+    pub(crate) group_id: u32,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) log: Log,
+    pub(crate) spool: Arc<dyn Disk>,
+    pub(crate) links: Links,
+    pub(crate) timings: Timings,
+    pub(crate) config: Arc<Config>,
+}
+
+/// Why a replica did not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Its state could not be opened.
+    #[error("state of the group: {0}")]
+    State(#[from] SnapshotError),
+    /// Its log could not be opened.
+    #[error("log of the group: {0}")]
+    Log(#[from] Fatal<Types>),
+}
+
+/// One replica of one group.
+pub(crate) struct Replica {
+    node_id: u64,
+    group_id: u32,
+    raft: Raft,
+    log: GroupLog,
+    store: Arc<dyn Store>,
+    spool: Arc<dyn Disk>,
+    progress: Arc<Progress>,
+    timings: Timings,
+    votes_from: Option<Instant>,
+    receiving: tokio::sync::Mutex<()>,
+    problem: Arc<Mutex<Option<String>>>,
+}
+
+/// What a replica knows of its group now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    pub(crate) role: v1::Role,
+    pub(crate) leader: Option<v1::NodeRef>,
+    pub(crate) term: u64,
+    pub(crate) last_log_index: u64,
+    pub(crate) committed_index: u64,
+    pub(crate) applied_index: u64,
+    pub(crate) purged_index: u64,
+    pub(crate) voters: Vec<v1::NodeRef>,
+    pub(crate) learners: Vec<v1::NodeRef>,
+    /// At the leader: up to which index each other replica is known to have the log.
+    pub(crate) matched: BTreeMap<u64, u64>,
+    /// Whether the membership is between two.
+    pub(crate) joint: bool,
+}
+
+/// A proposal in the leader's hands.
+pub(crate) struct Submitted {
+    group_id: u32,
+    answer: openraft::alias::OneshotReceiverOf<Types, ClientWriteResult<Types>>,
+}
+
+impl Submitted {
+    /// What it did.
+    pub(crate) async fn outcomes(self) -> Result<Vec<Outcome>, Error> {
+        match self.answer.await {
+            Ok(Ok(response)) => Ok(response.data.0),
+            Ok(Err(error)) => Err(write_error(self.group_id, error)),
+            Err(_) => Err(Error::UnknownOutcome { message: format!("group {} stopped before it answered", self.group_id) }),
+        }
+    }
+}
+
+impl Replica {
+    /// Opens a replica, with whatever state and log it has.
+    pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
+        let Parts { node_id, group_id, store, log, spool, links, timings, config } = parts;
+        let log = GroupLog::new(log, group_id);
+        let restarted = log.has_history();
+        let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&spool)).await?;
+        let progress = applier.progress();
+        let network = Network { links, node_id, group_id };
+        let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
+        raft.runtime_config().elect(!restarted);
+        raft.run();
+        let problem = Arc::default();
+        tokio::spawn(supervise(raft.clone(), group_id, Arc::clone(&problem)));
+        let receiving = tokio::sync::Mutex::new(());
+        let mut replica =
+            Replica { node_id, group_id, raft, log, store, spool, progress, timings, votes_from: None, receiving, problem };
+        if restarted {
+            replica.sit_out_lease().await?;
+        }
+        Ok(replica)
+    }
+
+    /// After a restart: neither votes nor stands for election while a leader may count on what this replica acknowledged before.
+    async fn sit_out_lease(&mut self) -> Result<(), OpenError> {
+        let node_id = self.node_id;
+        let alone = self.raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node_id])).await?;
+        if alone {
+            self.raft.runtime_config().elect(true);
+            return Ok(());
+        }
+        let lease = self.timings.election_max;
+        self.votes_from = Some(Instant::now() + lease);
+        let spread = u64::try_from((self.timings.election_max - self.timings.election_min).as_millis()).unwrap_or(1).max(1);
+        let raft = self.raft.clone();
+        let pause = lease + Duration::from_millis(seam::random_u64() % spread);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            raft.runtime_config().elect(true);
+        });
+        Ok(())
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(super) fn votes_from(&self) -> Option<Instant> {
+        self.votes_from
+    }
+
+    pub(super) fn receiving(&self) -> &tokio::sync::Mutex<()> {
+        &self.receiving
+    }
+
+    pub(super) fn spool(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.spool)
+    }
+
+    /// Which group.
+    pub(crate) fn group_id(&self) -> u32 {
+        self.group_id
+    }
+
+    /// The read side of its state.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.progress.view()
+    }
+
+    /// How far it has applied.
+    pub(crate) fn applied(&self) -> Point {
+        self.progress.applied()
+    }
+
+    /// How far what it applied is durable.
+    pub(crate) fn flushed_index(&self) -> u64 {
+        self.progress.flushed().unwrap_or(0)
+    }
+
+    /// Why it stopped, if it did.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
+    }
+
+    /// The leader, if one is known now.
+    pub(crate) fn leader(&self) -> Option<v1::NodeRef> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let node_id = metrics.current_leader?;
+        let address = metrics.membership_config.get_node(&node_id)?.address.clone();
+        Some(v1::NodeRef { node_id, address })
+    }
+
+    /// Whether it believes to be the leader.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raft.server_metrics().borrow_watched().current_leader == Some(self.node_id)
+    }
+
+    /// What it knows of its group.
+    pub(crate) fn observe(&self) -> Observed {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let role = match metrics.state {
+            _ if self.problem().is_some() || metrics.running_state.is_err() => v1::Role::Failed,
+            ServerState::Leader => v1::Role::Leader,
+            ServerState::Follower => v1::Role::Follower,
+            ServerState::Candidate => v1::Role::Candidate,
+            ServerState::Learner => v1::Role::Learner,
+            ServerState::Shutdown => v1::Role::Unspecified,
+        };
+        let membership = metrics.membership_config.membership();
+        let node = |id: u64| v1::NodeRef { node_id: id, address: membership.get_node(&id).map(|m| m.address.clone()).unwrap_or_default() };
+        let index = |id: &Option<super::LogId>| id.map_or(0, |id| id.index);
+        let matched = metrics.replication.iter().flatten();
+        Observed {
+            role,
+            leader: metrics.current_leader.map(node),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: index(&metrics.local_committed),
+            applied_index: self.progress.applied().position.map_or(0, |id| id.index),
+            purged_index: index(&metrics.purged),
+            voters: membership.voter_ids().map(node).collect(),
+            learners: membership.learner_ids().map(node).collect(),
+            matched: matched.filter_map(|(id, upto)| upto.map(|upto| (*id, upto.index))).collect(),
+            joint: membership.get_joint_config().len() > 1,
+        }
+    }
+
+    /// Whether the group has members.
+    pub(crate) async fn is_initialised(&self) -> Result<bool, Error> {
+        self.raft.is_initialized().await.map_err(|error| stopped(self.group_id, &error))
+    }
+
+    /// Gives the group its first voters. Asked again, it does nothing.
+    pub(crate) async fn initialise(&self, voters: BTreeMap<u64, Member>) -> Result<(), Error> {
+        match self.raft.initialize(voters).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
+                Err(Error::invalid("voters", "this node among them", error.to_string()))
+            }
+            Err(RaftError::Fatal(error)) => Err(stopped(self.group_id, &error)),
+        }
+    }
+
+    /// Hands a proposal to the core. An error means that nothing was done.
+    pub(crate) async fn submit(&self, proposal: Bytes) -> Result<Submitted, Error> {
+        let (responder, answer) = ProgressResponder::complete_only();
+        let sent = self.raft.client_write_ff(Payload(proposal), Some(responder)).await;
+        sent.map_err(|error| stopped(self.group_id, &error))?;
+        Ok(Submitted { group_id: self.group_id, answer })
+    }
+
+    /// The index that must be applied for a read that began before this call to see every write that was answered before it.
+    pub(crate) async fn read_index(&self) -> Result<u64, Error> {
+        let option = LinearizerOption::new(Some(self.timings.lease()), true);
+        match self.raft.get_read_linearizer(option).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Err(forwarded(self.group_id, forward)),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
+                Err(Error::unavailable(format!("group {}: {error}", self.group_id), LEADERLESS_RETRY))
+            }
+            Err(RaftError::Fatal(error)) => Err(stopped(self.group_id, &error)),
+        }
+    }
+
+    /// Waits until an entry was applied here.
+    pub(crate) async fn applied_through(&self, index: u64) {
+        self.progress.applied_through(index).await;
+    }
+
+    /// Adds a learner; it catches up in the background.
+    pub(crate) async fn add_learner(&self, node_id: u64, member: Member) -> Result<(), Error> {
+        let added = self.raft.add_learner(node_id, member, false).await;
+        added.map(|_| ()).map_err(|error| self.change_error(error))
+    }
+
+    /// Makes exactly these the voters; who is one no longer stays as a learner.
+    pub(crate) async fn set_voters(&self, voters: std::collections::BTreeSet<u64>) -> Result<(), Error> {
+        let changed = self.raft.change_membership(voters, true).await;
+        changed.map(|_| ()).map_err(|error| self.change_error(error))
+    }
+
+    /// Gives members other addresses.
+    pub(crate) async fn set_addresses(&self, members: BTreeMap<u64, Member>) -> Result<(), Error> {
+        let changed = self.raft.change_membership(openraft::ChangeMembers::SetNodes(members), true).await;
+        changed.map(|_| ()).map_err(|error| self.change_error(error))
+    }
+
+    /// Removes learners.
+    pub(crate) async fn remove_learners(&self, learners: std::collections::BTreeSet<u64>) -> Result<(), Error> {
+        let changed = self.raft.change_membership(openraft::ChangeMembers::RemoveNodes(learners), true).await;
+        changed.map(|_| ()).map_err(|error| self.change_error(error))
+    }
+
+    fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+        match error {
+            RaftError::APIError(error) => write_error(self.group_id, error),
+            RaftError::Fatal(error) => stopped(self.group_id, &error),
+        }
+    }
+
+    /// Asks the core to hand leadership over; whether it did shows in [`Replica::observe`].
+    pub(crate) async fn begin_transfer(&self, to: u64) -> Result<(), Error> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| stopped(self.group_id, &error))
+    }
+
+    /// Notes that everything up to a point is durable, and purges the log behind it but for about `budget` bytes.
+    pub(crate) async fn note_flushed(&self, point: Point, budget: u64) -> Result<(), Error> {
+        self.progress.note_flushed(point);
+        let Some(flushed) = self.progress.flushed() else { return Ok(()) };
+        let Some(upto) = self.log.purgeable(budget).map(|index| index.min(flushed)) else { return Ok(()) };
+        if upto <= self.observe().purged_index {
+            return Ok(());
+        }
+        let error = |error: Fatal<Types>| stopped(self.group_id, &error);
+        self.raft.trigger().snapshot().await.map_err(error)?;
+        // openraft purges no further than the snapshot that it knows, so the purge must come after it has heard of it.
+        let mut metrics = self.raft.metrics();
+        let heard = async {
+            while metrics.borrow_watched().snapshot.is_none_or(|id| id.index < upto) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(2), heard).await.is_ok() {
+            self.raft.trigger().purge_log(upto).await.map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// BLAKE3 over its state, in hex, and the index it was computed at.
+    pub(crate) async fn state_hash(&self) -> Result<(u64, String), Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::internal(format!("hash of group {}: {error}", self.group_id));
+        // The view and the position belong together only while the applier rests.
+        let store = Arc::clone(&self.store);
+        let progress = Arc::clone(&self.progress);
+        let taken = self.raft.with_state_machine(move |_| Box::pin(async move { (store.snapshot(), progress.applied()) })).await;
+        let (view, point) = taken.map_err(|error| failed(&error))?;
+        let index = point.position.map_or(0, |id| id.index);
+        let hash = state_hash(view, self.group_id, index).await.map_err(|error| failed(&error))?;
+        Ok((index, hash))
+    }
+
+    /// Stops it. What it acknowledged stays in the log.
+    pub(crate) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(group_id = self.group_id, %error, "a replica did not stop cleanly");
+        }
+    }
+}
+
+/// Notices when the core dies: a panic changes no state that could be looked at, it only drops the sender of the metrics.
+async fn supervise(raft: Raft, group_id: u32, problem: Arc<Mutex<Option<String>>>) {
+    let mut metrics = raft.metrics();
+    while metrics.borrow_watched().running_state.is_ok() {
+        if metrics.changed().await.is_err() {
+            break;
+        }
+    }
+    let state = metrics.borrow_watched().running_state.clone();
+    let cause = match state {
+        Err(cause) => cause,
+        Ok(()) => match raft.with_raft_state(|_| ()).await {
+            Err(cause) => cause,
+            Ok(()) => return,
+        },
+    };
+    if matches!(cause, Fatal::Stopped) {
+        return;
+    }
+    tracing::error!(group_id, %cause, "a replica failed");
+    *problem.lock() = Some(cause.to_string());
+}
+
+fn stopped(group_id: u32, error: &Fatal<Types>) -> Error {
+    Error::unavailable(format!("the replica of group {group_id} on this node is stopped: {error}"), Duration::from_millis(500))
+}
+
+fn forwarded(group_id: u32, forward: ForwardToLeader<Types>) -> Error {
+    let retry = |why: &str| Error::unavailable(format!("group {group_id}: {why}"), LEADERLESS_RETRY);
+    match (forward.reason, forward.leader_id, forward.leader_node) {
+        (ForwardReason::LeaseExpired, _, _) => retry("the leader has not heard from a quorum for its lease"),
+        (ForwardReason::LeadershipTransfer, _, _) => retry("leadership is being handed over"),
+        (ForwardReason::NotLeader, Some(node_id), Some(member)) => {
+            let leader = v1::NodeRef { node_id, address: member.address };
+            let redirect = v1::Redirect { group_id, leader: Some(leader), epoch: 0 };
+            Error::Moved { message: format!("node {node_id} leads group {group_id}"), redirect }
+        }
+        (ForwardReason::NotLeader, _, _) => retry("no leader is known"),
+    }
+}
+
+fn write_error(group_id: u32, error: ClientWriteError<Types>) -> Error {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => forwarded(group_id, forward),
+        ClientWriteError::LogEntryDiscarded(_) => {
+            Error::UnknownOutcome { message: format!("group {group_id} changed its leader before the entry was committed") }
+        }
+        ClientWriteError::ChangeMembershipError(error) => Error::unavailable(format!("group {group_id}: {error}"), LEADERLESS_RETRY),
+        ClientWriteError::PreconditionFailed(error) => Error::Conflict { message: format!("group {group_id}: {error}") },
+    }
+}

@@ -1,0 +1,130 @@
+//! The other nodes: who they are (told from outside), how to reach them, which of them failed lately.
+
+use super::content_v1::content_client::ContentClient;
+use super::limits::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, MESSAGE_BYTES, STREAM_WINDOW_BYTES, SUSPECT_TIME};
+use metadb_proto::Error;
+use metadb_proto::principal::ClusterSecret;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+/// A node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub node_id: u64,
+    /// `host:port` of its gRPC doors.
+    pub address: String,
+}
+
+/// The nodes of the cluster, this one included, as the directory has them. Dead ones are listed too: how many copies a content
+/// should have depends on the size of the cluster; who answers is found out by asking.
+pub trait Peers: Send + Sync + 'static {
+    /// All of them, in any order. Called for each write: cheap.
+    fn nodes(&self) -> Vec<Peer>;
+}
+
+struct Link {
+    address: String,
+    channel: Channel,
+    suspect_until: Option<Instant>,
+}
+
+/// Connections to the other nodes, made when first used and kept.
+pub(crate) struct Links {
+    peers: Arc<dyn Peers>,
+    own_id: u64,
+    bearer: tonic::metadata::MetadataValue<tonic::metadata::Ascii>,
+    links: Mutex<BTreeMap<u64, Link>>,
+}
+
+impl Links {
+    pub(crate) fn new(peers: Arc<dyn Peers>, own_id: u64, secret: &ClusterSecret) -> Result<Self, Error> {
+        let mut bearer: tonic::metadata::MetadataValue<_> =
+            format!("Bearer {}", secret.node_token(own_id)).parse().map_err(|_| Error::internal("a node token is ASCII"))?;
+        bearer.set_sensitive(true);
+        Ok(Links { peers, own_id, bearer, links: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// How many nodes the cluster has; at least this one.
+    pub(crate) fn cluster_size(&self) -> usize {
+        let nodes = self.peers.nodes();
+        nodes.len() + usize::from(!nodes.iter().any(|peer| peer.node_id == self.own_id))
+    }
+
+    /// The other nodes in the order in which they should hold this content, those that failed lately at the end.
+    pub(crate) fn candidates(&self, content_id: &[u8; 16]) -> Vec<u64> {
+        let mut others: Vec<u64> = self.peers.nodes().iter().map(|peer| peer.node_id).filter(|id| *id != self.own_id).collect();
+        others.sort_unstable();
+        others.dedup();
+        super::place::rank(content_id, &mut others);
+        self.suspects_last(others)
+    }
+
+    /// The same nodes, those that failed lately at the end.
+    pub(crate) fn suspects_last(&self, nodes: Vec<u64>) -> Vec<u64> {
+        let (now, links) = (Instant::now(), self.links.lock());
+        let is_suspect = |id: &u64| links.get(id).and_then(|link| link.suspect_until).is_some_and(|until| until > now);
+        let (last, mut first): (Vec<u64>, Vec<u64>) = nodes.into_iter().partition(is_suspect);
+        first.extend(last);
+        first
+    }
+
+    /// Whether a node failed a moment ago.
+    pub(crate) fn is_suspect(&self, node_id: u64) -> bool {
+        self.links.lock().get(&node_id).and_then(|link| link.suspect_until).is_some_and(|until| until > Instant::now())
+    }
+
+    /// Notes that a node did not answer.
+    pub(crate) fn suspect(&self, node_id: u64) {
+        if let Some(link) = self.links.lock().get_mut(&node_id) {
+            link.suspect_until = Some(Instant::now() + SUSPECT_TIME);
+        }
+    }
+
+    /// Notes that a node answered.
+    pub(crate) fn trust(&self, node_id: u64) {
+        if let Some(link) = self.links.lock().get_mut(&node_id) {
+            link.suspect_until = None;
+        }
+    }
+
+    /// A client of a node's `content.v1`.
+    pub(crate) fn client(&self, node_id: u64) -> Result<ContentClient<Channel>, Error> {
+        let address = self.peers.nodes().into_iter().find(|peer| peer.node_id == node_id).map(|peer| peer.address);
+        let address = address.ok_or_else(|| Error::not_found(format!("node {node_id} is not a node of this cluster")))?;
+        let mut links = self.links.lock();
+        let channel = match links.get(&node_id) {
+            Some(link) if link.address == address => link.channel.clone(),
+            _ => {
+                let channel = connect(&address)?;
+                links.insert(node_id, Link { address, channel: channel.clone(), suspect_until: None });
+                channel
+            }
+        };
+        Ok(ContentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES))
+    }
+
+    /// A request that proves which node asks.
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+    }
+}
+
+fn connect(address: &str) -> Result<Channel, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| Error::invalid("address", "host:port", address))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(false);
+    Ok(endpoint.connect_lazy())
+}

@@ -1,0 +1,249 @@
+//! One read: chunks from the nearest copy that proves good, from another one when it does not.
+//!
+//! A chunk is verified before a byte of it is served, so a reader sees the right bytes or a broken stream, never wrong bytes.
+
+use super::content_v1;
+use super::format::{Chunk, chunk_count};
+use super::limits::{CHUNK_BYTES, READ_AHEAD_CHUNKS, STALL_TIMEOUT};
+use super::local::{LocalError, LocalReader};
+use super::{ContentPart, ContentStore, footer_of, ref_of, repair};
+use bytes::Bytes;
+use futures::Stream;
+use metadb_proto::Error;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+/// Verified bytes, in order. An error ends it.
+pub struct ContentStream {
+    chunks: mpsc::Receiver<Result<Bytes, Error>>,
+}
+
+impl Stream for ContentStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.chunks.poll_recv(cx)
+    }
+}
+
+impl ContentStore {
+    /// Reads a range of a content. Returns when the first chunk is verified, so that a content that can't be read is told at once.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if no copy is good, [`Error::Unavailable`] if those that may be can't be reached, [`Error::Invalid`] for a
+    /// range beyond the end.
+    pub async fn read(&self, tenant_id: u64, part: &ContentPart, range: Range<u64>) -> Result<ContentStream, Error> {
+        if range.start > range.end || range.end > part.size_bytes {
+            return Err(Error::invalid("range", format!("within 0..{}", part.size_bytes), format!("{range:?}")));
+        }
+        let (sender, chunks) = mpsc::channel(READ_AHEAD_CHUNKS);
+        if range.is_empty() {
+            return Ok(ContentStream { chunks });
+        }
+        let permit = self.0.reads.clone().acquire_owned().await.map_err(|_| Error::internal("the read semaphore is never closed"))?;
+        self.0.counting.reads.add(1);
+        let chunk_bytes = CHUNK_BYTES as u64;
+        let indexes = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
+        let mut source = Chunks::new(self.clone(), tenant_id, part.clone(), indexes, None);
+        let first = source.next().await?.ok_or_else(|| Error::internal("a range that is not empty has a chunk"))?;
+        let mut serve = Serve { position: range.start, end: range.end, sender, _permit: permit };
+        if serve.send(first).await && serve.position < serve.end {
+            tokio::spawn(async move { serve.run(source).await });
+        }
+        Ok(ContentStream { chunks })
+    }
+
+    /// All chunks of a content, from other copies than the one to be replaced.
+    pub(super) async fn open_chunks(&self, tenant_id: u64, part: &ContentPart, except: Option<u64>) -> Result<Chunks, Error> {
+        Ok(Chunks::new(self.clone(), tenant_id, part.clone(), 0..chunk_count(part.size_bytes), except))
+    }
+}
+
+struct Serve {
+    position: u64,
+    end: u64,
+    sender: mpsc::Sender<Result<Bytes, Error>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Serve {
+    async fn run(mut self, mut source: Chunks) {
+        while self.position < self.end {
+            match source.next().await {
+                Ok(Some(chunk)) => {
+                    if !self.send(chunk).await {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    let _ = self.sender.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends what the range wants of a chunk. `false` if nobody listens any more.
+    async fn send(&mut self, chunk: Chunk) -> bool {
+        let start = self.position % CHUNK_BYTES as u64;
+        let end = (start + (self.end - self.position)).min(chunk.bytes.len() as u64);
+        let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else { return false };
+        self.position += end - start;
+        self.sender.send(Ok(chunk.bytes.slice(from..to))).await.is_ok()
+    }
+}
+
+enum Source {
+    Local(u64, LocalReader),
+    Remote(u64, Box<tonic::Streaming<content_v1::Chunk>>),
+}
+
+/// Verified chunks of a content, from whichever copy is good.
+pub(super) struct Chunks {
+    store: ContentStore,
+    tenant_id: u64,
+    part: ContentPart,
+    next: u64,
+    end: u64,
+    /// A copy that is being replaced: asked last, and not reported again.
+    replaced: Option<u64>,
+    /// Nodes still to be tried for the next chunk, the best first.
+    copies: std::collections::VecDeque<u64>,
+    /// Nodes whose copy of this chunk is bad: their other chunks may be good.
+    bad: Vec<u64>,
+    source: Option<Source>,
+    failure: Option<Error>,
+}
+
+impl Chunks {
+    fn new(store: ContentStore, tenant_id: u64, part: ContentPart, indexes: Range<u64>, except: Option<u64>) -> Self {
+        let own = store.node_id();
+        let others: Vec<u64> = part.nodes.iter().copied().filter(|id| *id != own && Some(*id) != except).collect();
+        let mut copies: std::collections::VecDeque<u64> = store.0.links.suspects_last(others).into();
+        if except == Some(own) {
+            copies.push_back(own);
+        } else if part.nodes.contains(&own) {
+            copies.push_front(own);
+        }
+        let (next, end) = (indexes.start, indexes.end);
+        Chunks { store, tenant_id, part, next, end, replaced: except, copies, bad: Vec::new(), source: None, failure: None }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Error> {
+        while self.next < self.end {
+            let result = match &mut self.source {
+                Some(source) => take(source, self.next, self.part.size_bytes).await,
+                None => match self.copies.pop_front() {
+                    Some(node_id) => match self.open(node_id).await {
+                        Ok(source) => {
+                            self.source = Some(source);
+                            continue;
+                        }
+                        Err(failure) => Err(failure),
+                    },
+                    None => return Err(self.exhausted()),
+                },
+            };
+            match result {
+                Ok(chunk) => {
+                    self.next += 1;
+                    self.copies.extend(self.bad.drain(..));
+                    return Ok(Some(chunk));
+                }
+                Err((node_id, failure)) => self.give_up(node_id, failure),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn open(&self, node_id: u64) -> Result<Source, (u64, Error)> {
+        if node_id == self.store.node_id() {
+            let opened = self.store.0.local.reader(self.tenant_id, self.part.content_id, footer_of(&self.part)).await;
+            return opened.map(|reader| Source::Local(node_id, reader)).map_err(|e| (node_id, local_error(e)));
+        }
+        let request = content_v1::FetchRequest {
+            content: Some(ref_of(self.tenant_id, &self.part)),
+            first_chunk: self.next,
+            chunks: self.end - self.next,
+        };
+        let fetch = async {
+            let mut client = self.store.0.links.client(node_id)?;
+            let answer = client.fetch(self.store.0.links.request(request)).await;
+            answer.map(tonic::Response::into_inner).map_err(|status| Error::from_status(&status, false))
+        };
+        match timeout(STALL_TIMEOUT, fetch).await {
+            Ok(Ok(stream)) => {
+                self.store.0.links.trust(node_id);
+                Ok(Source::Remote(node_id, Box::new(stream)))
+            }
+            Ok(Err(error)) => Err((node_id, error)),
+            Err(_) => Err((node_id, stalled(node_id))),
+        }
+    }
+
+    fn give_up(&mut self, node_id: u64, failure: Error) {
+        self.source = None;
+        if self.replaced != Some(node_id) {
+            let content = hex::encode(self.part.content_id);
+            tracing::warn!(node = node_id, content, error = %failure, "a copy was given up, another one is read");
+            self.store.0.counting.failovers.add(1);
+            if node_id == self.store.node_id() {
+                self.store.queue_repair(repair::Job { tenant_id: self.tenant_id, part: self.part.clone() }, &failure);
+            }
+        }
+        if matches!(failure, Error::Unavailable { .. }) {
+            self.store.0.links.suspect(node_id);
+        } else {
+            self.bad.push(node_id);
+        }
+        // A copy that is certainly bad says more than one that can't be reached; but that one may be good.
+        if !matches!(self.failure, Some(Error::Unavailable { .. })) {
+            self.failure = Some(failure);
+        }
+    }
+
+    fn exhausted(&mut self) -> Error {
+        let content = hex::encode(self.part.content_id);
+        match self.failure.take() {
+            Some(Error::Unavailable { message, retry_after }) => {
+                Error::unavailable(format!("no good copy of content {content} can be reached now: {message}"), retry_after)
+            }
+            Some(error) => Error::Corrupt { message: format!("no copy of content {content} is good: {error}") },
+            None => Error::Corrupt { message: format!("content {content} has no copies") },
+        }
+    }
+}
+
+async fn take(source: &mut Source, index: u64, size_bytes: u64) -> Result<Chunk, (u64, Error)> {
+    match source {
+        Source::Local(node_id, reader) => reader.chunk(index).await.map_err(|e| (*node_id, local_error(e))),
+        Source::Remote(node_id, stream) => {
+            let chunk = match timeout(STALL_TIMEOUT, stream.message()).await {
+                Ok(Ok(Some(chunk))) => Chunk { bytes: chunk.bytes, crc: chunk.crc32c },
+                Ok(Ok(None)) => return Err((*node_id, Error::Corrupt { message: format!("node {node_id} sent too few chunks") })),
+                Ok(Err(status)) => return Err((*node_id, Error::from_status(&status, false))),
+                Err(_) => return Err((*node_id, stalled(*node_id))),
+            };
+            chunk.verify(index, size_bytes).map_err(|e| (*node_id, Error::Corrupt { message: format!("from node {node_id}: {e}") }))?;
+            Ok(chunk)
+        }
+    }
+}
+
+fn stalled(node_id: u64) -> Error {
+    Error::unavailable(format!("node {node_id} does not answer"), Duration::from_secs(1))
+}
+
+/// As it is told to other nodes and to readers.
+pub(super) fn local_error(error: LocalError) -> Error {
+    match error {
+        LocalError::Missing => Error::not_found("there is no copy here"),
+        LocalError::Corrupt(e) => Error::Corrupt { message: e.to_string() },
+        LocalError::Io(e) => Error::unavailable(format!("the disk answered: {e}"), Duration::from_secs(1)),
+    }
+}

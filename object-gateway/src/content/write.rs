@@ -1,0 +1,325 @@
+//! One write: a stream of bytes to this node and two others at once, in constant memory.
+//!
+//! Each copy has a lane: a short queue and a task that feeds a disk or a peer. The slowest lane holds the reader back, until its
+//! patience ends; then the copy is given up and owed.
+
+use super::content_v1::{self, write_frame::Frame};
+use super::format::{Chunk, Footer};
+use super::limits::{ACK_COPIES, CHUNK_BYTES, COPIES, GRACE, LANE_CHUNKS, STALL_TIMEOUT};
+use super::local::LocalWriter;
+use super::{ContentPart, ContentStore, footer_of};
+use bytes::{Bytes, BytesMut};
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt as _};
+use metadb_proto::{Error, seam};
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long a lane may hold back the others when enough copies are certain without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last syncs of a copy may take.
+const DURABLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError<E> {
+    /// The body failed: its own error.
+    #[error("the body failed: {0}")]
+    Body(E),
+    /// The body is not as long as it said.
+    #[error("the body has {found} bytes, {expected} were announced")]
+    Length {
+        /// What was announced.
+        expected: u64,
+        /// What came, as far as it was read.
+        found: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+#[derive(Clone)]
+enum Event {
+    Chunk(Chunk),
+    End(Footer),
+}
+
+type Copy = (u64, Result<(), Error>);
+
+struct Lane {
+    node_id: u64,
+    events: Option<mpsc::Sender<Event>>,
+    task: AbortOnDropHandle<Copy>,
+}
+
+impl ContentStore {
+    /// Writes a new content. When this returns, it is durable on [`ACK_COPIES`] nodes (on all, in a smaller cluster), and the copies
+    /// that it should have beyond those exist or are owed durably. A body that fails or has another length than `expected` leaves
+    /// nothing. An empty body needs no content: the part returned has no nodes.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was written then.
+    pub async fn write<S, E>(&self, tenant_id: u64, body: S, expected: Option<u64>) -> Result<ContentPart, WriteError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: Send,
+    {
+        let _permit = self.0.writes.acquire().await.map_err(|_| Error::internal("the write semaphore is never closed"))?;
+        let content_id = seam::random_id();
+        let mut writing = Writing::new(self, tenant_id, content_id);
+        let result = match Box::pin(writing.pump(body, expected)).await {
+            Ok(None) => Ok(ContentPart { content_id, size_bytes: 0, blake3: *blake3::hash(b"").as_bytes(), nodes: Vec::new() }),
+            Ok(Some(footer)) => Box::pin(writing.settle(footer)).await.map_err(WriteError::Store),
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(part) => {
+                self.0.counting.contents_written.add(1);
+                self.0.counting.bytes_written.add(part.size_bytes);
+            }
+            Err(_) => self.0.counting.writes_failed.add(1),
+        }
+        result
+    }
+
+    /// Copies a content to one more node from the nodes that hold it.
+    pub(super) async fn copy_to(&self, node_id: u64, tenant_id: u64, part: &ContentPart) -> Result<(), Error> {
+        let mut source = self.open_chunks(tenant_id, part, Some(node_id)).await?;
+        let lane = self.open_lane(node_id, tenant_id, part.content_id);
+        let events = lane.events.ok_or_else(|| Error::internal("a new lane is open"))?;
+        while let Some(chunk) = source.next().await? {
+            if timeout(STALL_TIMEOUT, events.send(Event::Chunk(chunk))).await.is_ok_and(|sent| sent.is_ok()) {
+                continue;
+            }
+            break;
+        }
+        let _ = timeout(STALL_TIMEOUT, events.send(Event::End(footer_of(part)))).await;
+        drop(events);
+        match timeout(DURABLE_TIMEOUT, lane.task).await {
+            Ok(Ok((_, result))) => result,
+            Ok(Err(e)) => Err(Error::internal(format!("a copy's task ended: {e}"))),
+            Err(_) => Err(Error::unavailable(format!("node {node_id} did not finish its copy"), Duration::from_secs(1))),
+        }
+    }
+
+    fn open_lane(&self, node_id: u64, tenant_id: u64, content_id: [u8; 16]) -> Lane {
+        let (events, queue) = mpsc::channel(LANE_CHUNKS);
+        let store = self.clone();
+        let task = tokio::spawn(async move {
+            let result = if node_id == store.node_id() {
+                local_lane(store.0.local.writer(tenant_id, content_id), queue).await
+            } else {
+                store.remote_lane(node_id, tenant_id, content_id, queue).await
+            };
+            if let Err(error) = &result {
+                tracing::warn!(node = node_id, content = %hex::encode(content_id), %error, "a copy was not written");
+            }
+            (node_id, result)
+        });
+        Lane { node_id, events: Some(events), task: AbortOnDropHandle::new(task) }
+    }
+
+    async fn remote_lane(&self, node_id: u64, tenant_id: u64, content_id: [u8; 16], queue: mpsc::Receiver<Event>) -> Result<(), Error> {
+        let mut client = self.0.links.client(node_id)?;
+        let cluster_id = self.0.config.cluster_id.clone();
+        let header = Frame::Header(content_v1::WriteHeader { cluster_id, tenant_id, content_id: content_id.to_vec().into() });
+        let frames = futures::stream::iter([header]).chain(ReceiverStream::new(queue).map(frame));
+        let frames = frames.map(|frame| content_v1::WriteFrame { frame: Some(frame) });
+        match client.write(self.0.links.request(frames)).await {
+            Ok(_) => {
+                self.0.links.trust(node_id);
+                Ok(())
+            }
+            Err(status) => {
+                let error = Error::from_status(&status, false);
+                if matches!(error, Error::Unavailable { .. }) {
+                    self.0.links.suspect(node_id);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn frame(event: Event) -> Frame {
+    match event {
+        Event::Chunk(chunk) => Frame::Chunk(content_v1::Chunk { bytes: chunk.bytes, crc32c: chunk.crc }),
+        Event::End(footer) => Frame::End(content_v1::WriteEnd { size_bytes: footer.size_bytes, blake3: footer.blake3.to_vec().into() }),
+    }
+}
+
+async fn local_lane(mut writer: LocalWriter, mut queue: mpsc::Receiver<Event>) -> Result<(), Error> {
+    let failed = |e| Error::internal(format!("the local copy: {e}"));
+    while let Some(event) = queue.recv().await {
+        match event {
+            Event::Chunk(chunk) => writer.push(chunk).await.map_err(failed)?,
+            Event::End(footer) => return writer.finish(footer).await.map_err(failed),
+        }
+    }
+    Err(Error::internal("the writer gave up"))
+}
+
+/// A write under way.
+struct Writing<'a> {
+    store: &'a ContentStore,
+    tenant_id: u64,
+    content_id: [u8; 16],
+    lanes: Vec<Lane>,
+    /// Nodes that may still be asked for a copy, the best first.
+    spare: Vec<u64>,
+    /// How many copies it should have, and how many before it is acknowledged.
+    wanted: usize,
+    needed: usize,
+}
+
+impl<'a> Writing<'a> {
+    fn new(store: &'a ContentStore, tenant_id: u64, content_id: [u8; 16]) -> Self {
+        let size = store.0.links.cluster_size();
+        Writing { store, tenant_id, content_id, lanes: Vec::new(), spare: Vec::new(), wanted: COPIES.min(size), needed: ACK_COPIES.min(size) }
+    }
+
+    /// Opens the lanes: this node, then the content's other nodes. Nodes that failed a moment ago are spared unless needed.
+    fn open(&mut self) {
+        let mut nodes = vec![self.store.node_id()];
+        nodes.extend(self.store.0.links.candidates(&self.content_id));
+        let healthy = nodes.iter().filter(|id| !self.store.0.links.is_suspect(**id)).count();
+        let lanes = self.wanted.min(healthy.max(self.needed)).min(nodes.len());
+        self.spare = nodes.split_off(lanes);
+        self.lanes = nodes.iter().map(|id| self.store.open_lane(*id, self.tenant_id, self.content_id)).collect();
+    }
+
+    /// Cuts the body into chunks and feeds them to all lanes. `None` for an empty body.
+    async fn pump<S, E>(&mut self, body: S, expected: Option<u64>) -> Result<Option<Footer>, WriteError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: Send,
+    {
+        let mut body = pin!(body);
+        let (mut hasher, mut buffer, mut index, mut size) = (blake3::Hasher::new(), BytesMut::new(), 0_u64, 0_u64);
+        while let Some(bytes) = body.next().await {
+            let mut bytes = bytes.map_err(WriteError::Body)?;
+            size += bytes.len() as u64;
+            if expected.is_some_and(|expected| size > expected) {
+                return Err(WriteError::Length { expected: expected.unwrap_or(0), found: size });
+            }
+            while !bytes.is_empty() {
+                let take = bytes.len().min(CHUNK_BYTES - buffer.len());
+                buffer.extend_from_slice(&bytes.split_to(take));
+                if buffer.len() == CHUNK_BYTES {
+                    self.send_chunk(&mut hasher, index, buffer.split().freeze()).await?;
+                    index += 1;
+                }
+            }
+        }
+        if expected.is_some_and(|expected| size != expected) {
+            return Err(WriteError::Length { expected: expected.unwrap_or(0), found: size });
+        }
+        if size == 0 {
+            return Ok(None);
+        }
+        if !buffer.is_empty() {
+            self.send_chunk(&mut hasher, index, buffer.freeze()).await?;
+        }
+        let footer = Footer { size_bytes: size, blake3: *hasher.finalize().as_bytes() };
+        self.send(&Event::End(footer)).await?;
+        Ok(Some(footer))
+    }
+
+    async fn send_chunk(&mut self, hasher: &mut blake3::Hasher, index: u64, bytes: Bytes) -> Result<(), Error> {
+        if self.lanes.is_empty() {
+            self.open();
+        }
+        hasher.update(&bytes);
+        self.send(&Event::Chunk(Chunk::seal(index, bytes))).await
+    }
+
+    /// Gives an event to every lane. A lane that takes nothing for too long is closed.
+    async fn send(&mut self, event: &Event) -> Result<(), Error> {
+        for i in 0..self.lanes.len() {
+            let open = self.lanes.iter().filter(|lane| lane.events.is_some()).count();
+            let patience = if open > self.needed { PATIENCE } else { STALL_TIMEOUT };
+            let Some(events) = &self.lanes[i].events else { continue };
+            if !timeout(patience, events.send(event.clone())).await.is_ok_and(|sent| sent.is_ok()) {
+                self.store.0.links.suspect(self.lanes[i].node_id);
+                self.lanes[i].events = None;
+            }
+        }
+        if self.lanes.iter().all(|lane| lane.events.is_none()) {
+            return Err(Error::unavailable("no node could take a copy", Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+
+    /// Waits for enough durable copies, then writes down what is still owed.
+    async fn settle(mut self, footer: Footer) -> Result<ContentPart, Error> {
+        let mut part =
+            ContentPart { content_id: self.content_id, size_bytes: footer.size_bytes, blake3: footer.blake3, nodes: Vec::with_capacity(COPIES) };
+        let mut copies: FuturesUnordered<_> = self.lanes.drain(..).map(|lane| settle_lane(lane.task)).collect();
+        while part.nodes.len() < self.needed {
+            match copies.next().await {
+                Some((node, Ok(()))) => part.nodes.push(node),
+                Some((node, Err(_))) => tracing::debug!(node, "a copy failed, another node is asked"),
+                None => self.replace(&mut part).await?,
+            }
+        }
+        // The last copy is nearly always a moment away: a moment is cheaper than a debt.
+        let _ = timeout(GRACE, async {
+            while let Some((node, result)) = copies.next().await {
+                part.nodes.extend(result.is_ok().then_some(node));
+            }
+        })
+        .await;
+        if part.nodes.len() < self.wanted {
+            self.owe(&part, copies).await;
+        }
+        Ok(part)
+    }
+
+    /// All lanes are settled and too few copies are durable: another node gets one from those that hold it.
+    async fn replace(&mut self, part: &mut ContentPart) -> Result<(), Error> {
+        while !part.nodes.is_empty() && !self.spare.is_empty() {
+            let node_id = self.spare.remove(0);
+            match self.store.copy_to(node_id, self.tenant_id, part).await {
+                Ok(()) => {
+                    part.nodes.push(node_id);
+                    return Ok(());
+                }
+                Err(error) => tracing::warn!(node = node_id, %error, "a replacement copy was not written"),
+            }
+        }
+        self.store.discard(self.tenant_id, part);
+        let message = format!("{} of {} copies needed could be made durable", part.nodes.len(), self.needed);
+        Err(Error::unavailable(message, Duration::from_secs(1)))
+    }
+
+    /// Makes the debt durable before the acknowledgement; a lane that is still at work goes on in the background.
+    async fn owe(&self, part: &ContentPart, mut copies: FuturesUnordered<impl Future<Output = Copy> + Send + 'static>) {
+        self.store.0.counting.debts.add(1);
+        if let Err(error) = self.store.0.debts.add(self.tenant_id, part).await {
+            tracing::error!(%error, content = %hex::encode(part.content_id), "a debt could not be written down, it is kept in memory only");
+        }
+        let Ok(permit) = self.store.0.stragglers.clone().try_acquire_owned() else { return };
+        let (store, content_id) = (self.store.clone(), part.content_id);
+        tokio::spawn(async move {
+            while let Some((node, result)) = copies.next().await {
+                if result.is_ok() {
+                    store.0.debts.note_copy(&content_id, node);
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn settle_lane(task: AbortOnDropHandle<Copy>) -> Copy {
+    match timeout(DURABLE_TIMEOUT, task).await {
+        Ok(Ok(copy)) => copy,
+        Ok(Err(e)) => (0, Err(Error::internal(format!("a copy's task ended: {e}")))),
+        Err(_) => (0, Err(Error::unavailable("a copy did not become durable in time", Duration::from_secs(1)))),
+    }
+}

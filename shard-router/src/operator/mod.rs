@@ -1,0 +1,152 @@
+//! What an operator asks for. Every verb is one or few transactions on the directory, and may be asked again after it died half-way.
+
+mod keys;
+mod names;
+mod nodes;
+mod status;
+mod tenants;
+
+pub use names::check_tenant_name;
+pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView};
+
+use crate::admin;
+use crate::client::Client;
+use crate::directory::{number, record, records};
+use crate::router::Router;
+use crate::transaction::Transaction;
+use metadb_proto::v1::{self, ClusterRecord, GroupRecord, group_record};
+use metadb_proto::{Error, directory, limits};
+use prost::Message;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a verb may take that has to wait for groups or nodes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Most groups made by one call: a replica costs a node memory and tasks.
+const GROUPS_AT_ONCE: u32 = 256;
+
+/// Does an operator's work through a router whose token may do it.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    router: Router,
+}
+
+impl Operator {
+    /// Works through this router.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Operator { router }
+    }
+
+    /// What it works through.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub(crate) fn directory(&self) -> Client {
+        self.router.tenant(directory::DIRECTORY_TENANT).with_deadline(PATIENCE)
+    }
+
+    pub(crate) async fn all<R: Message + Default>(&self, kind: &str) -> Result<Vec<R>, Error> {
+        records(&self.router, directory::records(kind), Instant::now() + PATIENCE).await
+    }
+
+    /// The cluster's own record.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] before it was bootstrapped; as [`Client::get`].
+    pub async fn cluster(&self) -> Result<ClusterRecord, Error> {
+        let row = self.directory().get(directory::cluster_key()).await?;
+        record(&row.ok_or_else(|| Error::not_found("the cluster's record"))?)
+    }
+
+    /// All groups.
+    ///
+    /// # Errors
+    /// As [`Client::scan`].
+    pub async fn groups(&self) -> Result<Vec<GroupRecord>, Error> {
+        self.all("group").await
+    }
+
+    /// All shards of a tenant.
+    ///
+    /// # Errors
+    /// As [`Client::scan`].
+    pub async fn shards(&self, tenant_id: u64) -> Result<Vec<v1::ShardRecord>, Error> {
+        records(&self.router, directory::range_of(&("shard", tenant_id)), Instant::now() + PATIENCE).await
+    }
+
+    /// Has groups made: their records are written here, the reconciler makes the replicas.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for too many at once or if there are not enough nodes; as [`Client::transact`].
+    pub async fn create_groups(&self, count: u32) -> Result<Vec<GroupRecord>, Error> {
+        if count == 0 || count > GROUPS_AT_ONCE {
+            return Err(Error::invalid("count", format!("1 to {GROUPS_AT_ONCE}"), count.to_string()));
+        }
+        let replicas = self.cluster().await?.replicas as usize;
+        let nodes: Vec<_> = self.nodes().await?.into_iter().filter_map(|record| record.node).collect();
+        if nodes.len() < replicas {
+            return Err(Error::invalid("nodes", format!("at least {replicas}, one per replica"), nodes.len().to_string()));
+        }
+        let existing = self.groups().await?;
+        let made = self.directory().run(|tx| {
+            let (nodes, mut existing) = (nodes.clone(), existing.clone());
+            async move {
+                let last = counter(&tx, "group").await?;
+                let mut made = Vec::new();
+                for id in (last + 1)..=(last + u64::from(count)) {
+                    let group_id = u32::try_from(id).map_err(|_| Error::invalid("count", "group ids of 32 bits", id.to_string()))?;
+                    let group = crate::reconcile::plan::new_group(group_id, &nodes, &existing, replicas);
+                    tx.put(directory::group_key(group_id), group.encode_to_vec());
+                    existing.push(group.clone());
+                    made.push(group);
+                }
+                set_counter(&tx, "group", last + u64::from(count));
+                Ok(made)
+            }
+        });
+        made.await
+    }
+
+    /// Hands the leadership of a group to another of its voters.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the node is not a voter; [`Error::Unavailable`] if there is no leader in time.
+    pub async fn transfer_leader(&self, group_id: u32, node_id: u64) -> Result<(), Error> {
+        let call = admin::transfer_leader(v1::TransferLeaderRequest { group_id, node_id });
+        self.router.at_leader(group_id, Instant::now() + PATIENCE, &call).await.map(|_| ())
+    }
+
+    pub(crate) async fn adopt(&self, shard: &v1::ShardRecord, until: Instant) -> Result<(), Error> {
+        let range = v1::ShardRange { tenant_id: shard.tenant_id, start: shard.start.clone(), end: shard.end.clone() };
+        let call = admin::adopt_shard(v1::AdoptShardRequest { group_id: shard.group_id, range: Some(range), epoch: shard.epoch });
+        self.router.at_leader(shard.group_id, until, &call).await.map(|_| ())
+    }
+
+    pub(crate) async fn drop_shard(&self, shard: &v1::ShardRecord, until: Instant) -> Result<(), Error> {
+        let range = v1::ShardRange { tenant_id: shard.tenant_id, start: shard.start.clone(), end: shard.end.clone() };
+        let call = admin::drop_shard(v1::DropShardRequest { group_id: shard.group_id, range: Some(range), epoch: shard.epoch, ..Default::default() });
+        self.router.at_leader(shard.group_id, until, &call).await.map(|_| ())
+    }
+}
+
+/// The last id given out.
+pub(crate) async fn counter(tx: &Transaction, name: &str) -> Result<u64, Error> {
+    match tx.get(directory::counter_key(name)).await? {
+        None => Ok(0),
+        Some(value) => number(&value).ok_or_else(|| Error::Corrupt { message: format!("counter {name} has {} bytes", value.len()) }),
+    }
+}
+
+pub(crate) fn set_counter(tx: &Transaction, name: &str, last: u64) {
+    tx.put(directory::counter_key(name), last.to_be_bytes().to_vec());
+}
+
+/// A group's record as it is written first.
+pub(crate) fn group_record(group_id: u32, state: group_record::State, voters: Vec<v1::NodeRef>) -> GroupRecord {
+    GroupRecord { group_id, state: state.into(), voters, created_at_ms: metadb_proto::seam::unix_ms() }
+}
+
+const _: () = assert!(PATIENCE.as_millis() <= limits::MAX_DEADLINE.as_millis(), "a verb's patience is one request's deadline");

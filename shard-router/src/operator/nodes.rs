@@ -1,0 +1,116 @@
+//! Nodes: the first one makes the cluster, the others join it.
+
+use super::{Operator, PATIENCE, counter, group_record, set_counter};
+use crate::admin;
+use metadb_proto::v1::{self, ClusterRecord, GroupRecord, NodeRecord, NodeRef, group_record as group};
+use metadb_proto::{Error, directory, seam};
+use prost::Message as _;
+use tokio::time::Instant;
+
+impl Operator {
+    /// Makes a cluster out of one running node: the directory's first replica and its first records. Asked again with the same cluster id,
+    /// it does what is still missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a record that lacks something, or if the directory belongs to another cluster already.
+    pub async fn bootstrap(&self, cluster: ClusterRecord, node: NodeRecord) -> Result<(), Error> {
+        let this = check_node(&node)?;
+        if this.node_id == 0 {
+            return Err(Error::invalid("node.node_id", "at least 1", "0"));
+        }
+        if cluster.cluster_id.len() != 32 || !cluster.cluster_id.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Err(Error::invalid("cluster_id", "32 hex digits", cluster.cluster_id));
+        }
+        if cluster.replicas == 0 {
+            return Err(Error::invalid("replicas", "at least 1", "0"));
+        }
+        let until = Instant::now() + PATIENCE;
+        let create = v1::CreateReplicaRequest { group_id: directory::DIRECTORY_GROUP, voters: vec![this.clone()] };
+        self.router().at_node(&this, until, &admin::create_replica(create)).await?;
+        self.router().map().write().learn_voters(directory::DIRECTORY_GROUP, vec![this.clone()]);
+        let node = NodeRecord { joined_at_ms: seam::unix_ms(), ..node };
+        let directory_group = group_record(directory::DIRECTORY_GROUP, group::State::Active, vec![this.clone()]);
+        let (cluster, node, directory_group) = (&cluster, &node, &directory_group);
+        let written = self.directory().run(|tx| async move {
+            if let Some(row) = tx.get(directory::cluster_key()).await? {
+                let other = decode::<ClusterRecord>(&row, "cluster")?.cluster_id;
+                if other != cluster.cluster_id {
+                    return Err(Error::invalid("cluster_id", format!("{other}, the cluster of this directory"), cluster.cluster_id.clone()));
+                }
+                return Ok(());
+            }
+            tx.put(directory::cluster_key(), cluster.encode_to_vec());
+            tx.put(directory::node_key(node.node.as_ref().map_or(0, |node| node.node_id)), node.encode_to_vec());
+            tx.put(directory::group_key(directory::DIRECTORY_GROUP), directory_group.encode_to_vec());
+            set_counter(&tx, "node", node.node.as_ref().map_or(0, |node| node.node_id));
+            set_counter(&tx, "group", 0);
+            set_counter(&tx, "tenant", 0);
+            Ok(())
+        });
+        written.await
+    }
+
+    /// Writes a node into the directory. With node id 0 it gets a new one; a node that is known says its own, and what changed about it is
+    /// noted. Returns the cluster's id and the node's.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if the address belongs to another node that holds replicas: a node that lost its data folder must not pass
+    /// for the one it was. [`Error::NotFound`] before the cluster was bootstrapped.
+    pub async fn join(&self, node: NodeRecord) -> Result<(String, u64), Error> {
+        let this = check_node(&node)?;
+        let cluster_id = self.cluster().await?.cluster_id;
+        let (nodes, groups) = (self.nodes().await?, self.groups().await?);
+        let same_address = nodes.iter().filter_map(|known| known.node.as_ref());
+        let stale: Vec<&NodeRef> = same_address.filter(|known| known.address == this.address && known.node_id != this.node_id).collect();
+        for known in &stale {
+            if let Some(group) = groups.iter().find(|group| group.voters.iter().any(|voter| voter.node_id == known.node_id)) {
+                let message = format!("node {} at {} holds a replica of group {}", known.node_id, known.address, group.group_id);
+                return Err(Error::AlreadyExists { message });
+            }
+        }
+        let (node, this, stale) = (&node, &this, &stale);
+        let joined = self.directory().run(|tx| async move {
+            let last = counter(&tx, "node").await?;
+            let node_id = if this.node_id == 0 { last + 1 } else { this.node_id };
+            let key = directory::node_key(node_id);
+            let known = tx.get(key.clone()).await?.map(|row| decode::<NodeRecord>(&row, "node")).transpose()?;
+            let joined_at_ms = known.map_or_else(seam::unix_ms, |known| known.joined_at_ms);
+            let record = NodeRecord { node: Some(NodeRef { node_id, address: this.address.clone() }), joined_at_ms, ..node.clone() };
+            tx.put(key, record.encode_to_vec());
+            for stale in stale {
+                tx.delete(directory::node_key(stale.node_id));
+            }
+            if node_id > last {
+                set_counter(&tx, "node", node_id);
+            }
+            Ok(node_id)
+        });
+        Ok((cluster_id, joined.await?))
+    }
+
+    /// All nodes.
+    ///
+    /// # Errors
+    /// As [`crate::Client::scan`].
+    pub async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        self.all("node").await
+    }
+
+    /// Notes in the directory who the voters of a group are.
+    pub(crate) async fn write_group(&self, record: &GroupRecord) -> Result<(), Error> {
+        let put = crate::operation::put(directory::group_key(record.group_id), record.encode_to_vec());
+        self.directory().transact(Vec::new(), vec![put]).await.map(|_| ())
+    }
+}
+
+fn check_node(node: &NodeRecord) -> Result<NodeRef, Error> {
+    let this = node.node.clone().ok_or_else(|| Error::invalid("node", "present", "absent"))?;
+    if this.address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        return Err(Error::invalid("node.address", "host:port", this.address));
+    }
+    Ok(this)
+}
+
+pub(super) fn decode<R: prost::Message + Default>(value: &[u8], what: &str) -> Result<R, Error> {
+    R::decode(value).map_err(|error| Error::Corrupt { message: format!("{what} record of the directory: {error}") })
+}

@@ -1,0 +1,177 @@
+//! Brings a cluster to what its directory says. Every node runs one; only the one whose node leads the directory acts.
+//!
+//! The leader may change in the middle of a step, and two reconcilers may act at once for a moment: every step is idempotent, and what is
+//! written into the directory is conditional on what was read. Which node leads is therefore a matter of economy, not of safety.
+
+pub mod plan;
+
+use crate::admin;
+use crate::operator::Operator;
+use crate::{condition, operation};
+use metadb_proto::directory::{self, DIRECTORY_GROUP};
+use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, TenantRecord, group_record, tenant_record};
+use metadb_proto::Error;
+use plan::{Records, Step, first_leader, plan};
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two rounds while there is something to do.
+const BUSY: Duration = Duration::from_millis(100);
+/// Between two rounds when there was nothing to do.
+const IDLE: Duration = Duration::from_millis(500);
+/// Between two looks at all tenants: the calls that create and delete tenants finish them, this is for those that died.
+const TENANT_SWEEP: Duration = Duration::from_secs(5);
+/// Between two leaders that are moved, so that clients hardly notice.
+const LEADER_MOVE: Duration = Duration::from_secs(2);
+/// How long one step may take; a step cut short is taken again.
+const STEP: Duration = Duration::from_secs(20);
+/// How long the own node may take to tell its state.
+const OWN_STATUS: Duration = Duration::from_secs(1);
+
+/// One node's part of the work.
+pub struct Reconciler {
+    operator: Operator,
+    node: NodeRef,
+    tenants_seen: Option<Instant>,
+    leader_moved: Option<Instant>,
+}
+
+impl Reconciler {
+    /// For this node, with its own rights.
+    #[must_use]
+    pub fn new(operator: Operator, node: NodeRef) -> Self {
+        Reconciler { operator, node, tenants_seen: None, leader_moved: None }
+    }
+
+    /// Works until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let wait = match self.round().await {
+                Ok(0) => IDLE,
+                Ok(_) => BUSY,
+                Err(error) => {
+                    tracing::debug!(%error, "the reconciler's round failed");
+                    IDLE
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One round: looks, plans, does. Returns how many steps were done.
+    ///
+    /// # Errors
+    /// Whatever kept it from looking; a step that fails is logged and comes again.
+    pub async fn round(&mut self) -> Result<usize, Error> {
+        if !self.leads_directory().await {
+            return Ok(0);
+        }
+        let records = self.records().await?;
+        let answers = self.operator.ask_nodes(records.nodes.clone()).await;
+        let statuses: BTreeMap<u64, v1::StatusResponse> =
+            answers.into_iter().filter_map(|view| view.status.ok()).filter_map(|status| Some((status.node.as_ref()?.node_id, status))).collect();
+        let mut done = 0;
+        for step in plan(&records, &statuses) {
+            match tokio::time::timeout(STEP, self.take(&step, &records)).await {
+                Ok(Ok(taken)) => done += usize::from(taken),
+                Ok(Err(error)) => tracing::warn!(?step, %error, "step failed; it comes again"),
+                Err(_) => tracing::warn!(?step, "step took too long; it comes again"),
+            }
+        }
+        Ok(done)
+    }
+
+    async fn leads_directory(&self) -> bool {
+        let status = self.operator.router().status_of(&self.node.address, Instant::now() + OWN_STATUS).await;
+        let leads = |group: &v1::GroupStatus| group.group_id == DIRECTORY_GROUP && group.role() == Role::Leader;
+        status.is_ok_and(|status| status.groups.iter().any(leads))
+    }
+
+    async fn records(&mut self) -> Result<Records, Error> {
+        let operator = &self.operator;
+        let (cluster, nodes, groups) = (operator.cluster().await?, operator.nodes().await?, operator.groups().await?);
+        let mut tenants = Vec::new();
+        if self.tenants_seen.is_none_or(|seen| seen.elapsed() >= TENANT_SWEEP) {
+            let unfinished = |tenant: &TenantRecord| tenant.state() != tenant_record::State::Active;
+            tenants = operator.tenants().await?.into_iter().filter(unfinished).collect();
+            self.tenants_seen = Some(Instant::now());
+        }
+        Ok(Records { cluster, nodes, groups, tenants })
+    }
+
+    /// Takes one step; false if there was a reason to leave it.
+    async fn take(&mut self, step: &Step, records: &Records) -> Result<bool, Error> {
+        let until = Instant::now() + STEP;
+        match step {
+            Step::GrowDirectory { added, voters } => self.grow_directory(added, voters, until).await?,
+            Step::RecordDirectory { voters } => self.record_directory(voters, records).await?,
+            Step::DefineGroups { groups } => self.define_groups(groups).await?,
+            Step::FormGroup { group } => self.form_group(group, until).await?,
+            Step::RaiseTenants { tenants } => self.operator.raise_tenants(tenants, until).await?,
+            Step::FinishDelete { tenant } => self.operator.finish_delete(tenant, until).await?,
+            Step::MoveLeader { group_id, node_id } => {
+                if self.leader_moved.is_some_and(|moved| moved.elapsed() < LEADER_MOVE) {
+                    return Ok(false);
+                }
+                self.leader_moved = Some(Instant::now());
+                self.operator.transfer_leader(*group_id, *node_id).await?;
+            }
+        }
+        tracing::info!(?step, "done");
+        Ok(true)
+    }
+
+    async fn grow_directory(&self, added: &[NodeRef], voters: &[NodeRef], until: Instant) -> Result<(), Error> {
+        let router = self.operator.router();
+        let create = admin::create_replica(v1::CreateReplicaRequest { group_id: DIRECTORY_GROUP, voters: Vec::new() });
+        for node in added {
+            router.at_node(node, until, &create).await?;
+        }
+        let change = v1::ChangeMembersRequest { group_id: DIRECTORY_GROUP, voters: voters.to_vec(), learners: Vec::new() };
+        router.at_leader(DIRECTORY_GROUP, until, &admin::change_members(change)).await.map(|_| ())
+    }
+
+    async fn record_directory(&self, voters: &[NodeRef], records: &Records) -> Result<(), Error> {
+        let known = records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).cloned();
+        let known = known.unwrap_or_else(|| crate::operator::group_record(DIRECTORY_GROUP, group_record::State::Active, Vec::new()));
+        self.operator.write_group(&GroupRecord { voters: voters.to_vec(), ..known }).await
+    }
+
+    async fn define_groups(&self, groups: &[GroupRecord]) -> Result<(), Error> {
+        let key = |group: &GroupRecord| directory::group_key(group.group_id);
+        let last = groups.iter().map(|group| u64::from(group.group_id)).max().unwrap_or(0);
+        let written = self.operator.directory().run(|tx| async move {
+            for group in groups {
+                tx.require(condition::absent(key(group)));
+                tx.put(key(group), group.encode_to_vec());
+            }
+            if crate::operator::counter(&tx, "group").await? < last {
+                crate::operator::set_counter(&tx, "group", last);
+            }
+            Ok(())
+        });
+        // A group that someone else defined meanwhile is seen at the next round.
+        tokio::time::timeout(OWN_STATUS, written).await.unwrap_or(Ok(()))
+    }
+
+    async fn form_group(&self, group: &GroupRecord, until: Instant) -> Result<(), Error> {
+        let router = self.operator.router();
+        let create = admin::create_replica(v1::CreateReplicaRequest { group_id: group.group_id, voters: group.voters.clone() });
+        futures::future::try_join_all(group.voters.iter().map(|voter| router.at_node(voter, until, &create))).await?;
+        router.map().write().learn_voters(group.group_id, group.voters.clone());
+        if let Some(first) = first_leader(group) {
+            let hand_over = admin::transfer_leader(v1::TransferLeaderRequest { group_id: group.group_id, node_id: first.node_id });
+            // It only spreads leaders from the start; later rounds do it too.
+            if let Err(error) = router.at_leader(group.group_id, until.min(Instant::now() + OWN_STATUS * 3), &hand_over).await {
+                tracing::debug!(group_id = group.group_id, %error, "the first leader stays where it is");
+            }
+        }
+        let mut active = group.clone();
+        active.set_state(group_record::State::Active);
+        let key = directory::group_key(group.group_id);
+        let unchanged = condition::value_is(key.clone(), group.encode_to_vec());
+        self.operator.directory().transact(vec![unchanged], vec![operation::put(key, active.encode_to_vec())]).await.map(|_| ())
+    }
+}

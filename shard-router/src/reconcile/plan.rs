@@ -1,0 +1,191 @@
+//! What to do next to bring a cluster to what its directory says: a pure function of records and statuses.
+//!
+//! It never plans two steps whose order matters: each round does what can be done now, and looks again.
+
+use crate::operator::group_record;
+use metadb_proto::directory::DIRECTORY_GROUP;
+use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, TenantRecord};
+use metadb_proto::v1::{group_record as group, tenant_record as tenant};
+use std::collections::BTreeMap;
+
+/// A node leads too much when it leads this many groups more than the one that leads fewest: less is not worth an interruption.
+const LEADER_SLACK: usize = 2;
+/// A voter this many entries behind its leader does not take over.
+const LAG_ENTRIES: u64 = 1000;
+
+/// What the directory says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Records {
+    /// The cluster's own record.
+    pub cluster: ClusterRecord,
+    /// All nodes.
+    pub nodes: Vec<NodeRecord>,
+    /// All groups.
+    pub groups: Vec<GroupRecord>,
+    /// Tenants that are not finished; others may be left out.
+    pub tenants: Vec<TenantRecord>,
+}
+
+/// One thing to do. Each may be done twice, and may die anywhere.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Have new nodes hold replicas of the directory, and vote in it.
+    GrowDirectory {
+        /// The nodes that are new.
+        added: Vec<NodeRef>,
+        /// All that shall vote.
+        voters: Vec<NodeRef>,
+    },
+    /// Note in the directory who votes in it.
+    RecordDirectory {
+        /// As its leader says.
+        voters: Vec<NodeRef>,
+    },
+    /// Write the records of groups to be made.
+    DefineGroups {
+        /// In state creating.
+        groups: Vec<GroupRecord>,
+    },
+    /// Make the replicas of a group and note that it is active.
+    FormGroup {
+        /// In state creating.
+        group: GroupRecord,
+    },
+    /// Adopt the first shards of tenants that are being created.
+    RaiseTenants {
+        /// In state creating.
+        tenants: Vec<TenantRecord>,
+    },
+    /// Drop what a deleted tenant has.
+    FinishDelete {
+        /// In state deleting.
+        tenant: TenantRecord,
+    },
+    /// Hand the leadership of a group over, to spread leaders.
+    MoveLeader {
+        /// Of which group.
+        group_id: u32,
+        /// To which node.
+        node_id: u64,
+    },
+}
+
+/// Decides what to do. `statuses` are the answers of the nodes that answered, by node id.
+#[must_use]
+pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Step> {
+    let alive: Vec<NodeRef> = records.nodes.iter().filter_map(|node| node.node.clone()).filter(|node| is_member(node, records, statuses)).collect();
+    let mut steps = Vec::new();
+    steps.extend(directory_step(records, statuses, &alive));
+    steps.extend(define_groups(records, &alive));
+    let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
+    steps.extend(creating.filter(|group| group.voters.iter().all(|voter| alive.contains(voter))).map(|group| Step::FormGroup { group: group.clone() }));
+    if records.groups.iter().any(|group| group.group_id != DIRECTORY_GROUP && group.state() == group::State::Active) {
+        let tenants: Vec<_> = records.tenants.iter().filter(|tenant| tenant.state() == tenant::State::Creating).cloned().collect();
+        if !tenants.is_empty() {
+            steps.push(Step::RaiseTenants { tenants });
+        }
+    }
+    let deleting = records.tenants.iter().filter(|tenant| tenant.state() == tenant::State::Deleting);
+    steps.extend(deleting.map(|tenant| Step::FinishDelete { tenant: tenant.clone() }));
+    if steps.is_empty() {
+        steps.extend(spread_leaders(records, statuses, &alive));
+    }
+    steps
+}
+
+/// Alive, at the address that the directory has, and of this cluster.
+fn is_member(node: &NodeRef, records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> bool {
+    statuses.get(&node.node_id).is_some_and(|status| {
+        status.cluster_id == records.cluster.cluster_id && status.node.as_ref().is_some_and(|said| said.node_id == node.node_id)
+    })
+}
+
+fn directory_step(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Option<Step> {
+    let leader = leader_of(DIRECTORY_GROUP, statuses)?;
+    let mut voters = leader.1.voters.clone();
+    voters.sort_by_key(|voter| voter.node_id);
+    let candidates = alive.iter().filter(|node| !voters.iter().any(|voter| voter.node_id == node.node_id));
+    let wanted = directory_size(records.cluster.replicas as usize, voters.len() + candidates.clone().count());
+    if wanted > voters.len() {
+        let added: Vec<NodeRef> = candidates.take(wanted - voters.len()).cloned().collect();
+        voters.extend(added.iter().cloned());
+        voters.sort_by_key(|voter| voter.node_id);
+        return Some(Step::GrowDirectory { added, voters });
+    }
+    let mut recorded = records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).map(|group| group.voters.clone()).unwrap_or_default();
+    recorded.sort_by_key(|voter| voter.node_id);
+    (recorded != voters).then_some(Step::RecordDirectory { voters })
+}
+
+/// As many voters as wanted; until there are enough nodes an odd number, because an even one tolerates no more failures and needs more votes.
+fn directory_size(replicas: usize, nodes: usize) -> usize {
+    if nodes >= replicas { replicas } else { nodes - usize::from(nodes.is_multiple_of(2) && nodes > 0) }
+}
+
+fn define_groups(records: &Records, alive: &[NodeRef]) -> Option<Step> {
+    let replicas = records.cluster.replicas as usize;
+    if alive.len() < replicas || replicas == 0 {
+        return None;
+    }
+    let mut known = records.groups.clone();
+    let mut groups = Vec::new();
+    for group_id in 1..=records.cluster.initial_groups {
+        if !known.iter().any(|group| group.group_id == group_id) {
+            let group = new_group(group_id, alive, &known, replicas);
+            known.push(group.clone());
+            groups.push(group);
+        }
+    }
+    (!groups.is_empty()).then_some(Step::DefineGroups { groups })
+}
+
+/// A new group on the nodes that hold the fewest replicas.
+pub(crate) fn new_group(group_id: u32, nodes: &[NodeRef], known: &[GroupRecord], replicas: usize) -> GroupRecord {
+    let load = |node: &NodeRef| known.iter().filter(|group| group.voters.iter().any(|voter| voter.node_id == node.node_id)).count();
+    let mut by_load: Vec<&NodeRef> = nodes.iter().collect();
+    by_load.sort_by_key(|node| (load(node), node.node_id));
+    let mut voters: Vec<NodeRef> = by_load.into_iter().take(replicas).cloned().collect();
+    voters.sort_by_key(|voter| voter.node_id);
+    let mut record = group_record(group_id, group::State::Creating, voters);
+    record.group_id = group_id;
+    record
+}
+
+/// Who leads a new group first: the voters in turn, so that leaders are spread from the start.
+pub(crate) fn first_leader(group: &GroupRecord) -> Option<&NodeRef> {
+    let turn = (group.group_id as usize).checked_rem(group.voters.len())?;
+    group.voters.get(turn)
+}
+
+fn leader_of(group_id: u32, statuses: &BTreeMap<u64, StatusResponse>) -> Option<(u64, &GroupStatus)> {
+    let groups = statuses.iter().flat_map(|(node_id, status)| status.groups.iter().map(move |group| (*node_id, group)));
+    groups.filter(|(_, group)| group.group_id == group_id && group.role() == Role::Leader).max_by_key(|(_, group)| group.term)
+}
+
+/// One leader a round moves, from the node that leads most to the one that leads fewest.
+fn spread_leaders(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Option<Step> {
+    let mut led: BTreeMap<u64, Vec<&GroupStatus>> = alive.iter().map(|node| (node.node_id, Vec::new())).collect();
+    for group in records.groups.iter().filter(|group| group.group_id != DIRECTORY_GROUP && group.state() == group::State::Active) {
+        // A group without a leader is busy enough: nothing moves while one is missing.
+        let (node_id, status) = leader_of(group.group_id, statuses)?;
+        led.entry(node_id).or_default().push(status);
+    }
+    let (most, groups) = led.iter().max_by_key(|(node_id, groups)| (groups.len(), **node_id))?;
+    let mut takers: Vec<(&u64, usize)> = led.iter().map(|(node_id, groups)| (node_id, groups.len())).filter(|(node_id, _)| *node_id != most).collect();
+    takers.sort_by_key(|(node_id, count)| (*count, **node_id));
+    for (node_id, _) in takers.into_iter().filter(|(_, count)| count + LEADER_SLACK <= groups.len()) {
+        if let Some(group) = groups.iter().find(|group| can_lead(*node_id, group, statuses)) {
+            return Some(Step::MoveLeader { group_id: group.group_id, node_id: *node_id });
+        }
+    }
+    None
+}
+
+fn can_lead(node_id: u64, group: &GroupStatus, statuses: &BTreeMap<u64, StatusResponse>) -> bool {
+    let replica = statuses.get(&node_id).and_then(|status| status.groups.iter().find(|replica| replica.group_id == group.group_id));
+    group.voters.iter().any(|voter| voter.node_id == node_id)
+        && replica.is_some_and(|replica| replica.role() == Role::Follower && replica.applied_index + LAG_ENTRIES >= group.applied_index)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! The simulated machines: three with a node each, disks that outlive its lives, and the network between them and the clients.
+//!
+//! A node is put together here as the binary does it, from the same libraries, but for the gateway; only disks and sockets differ.
+
+mod machine;
+mod set_up;
+
+pub use machine::Machine;
+
+use crate::trace::Trace;
+use madsim::net::NetSim;
+use madsim::runtime::{Handle, NodeHandle};
+use metadb_engine::sim::Kind;
+use metadb_proto::principal::ClusterSecret;
+use metadb_proto::v1::Role;
+use parking_lot::Mutex;
+use shard_router::{Router, RouterConfig};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What messages take while nothing is wrong.
+const LATENCY: Range<Duration> = Duration::from_micros(200)..Duration::from_micros(900);
+/// What syncs take while nothing is wrong: long enough that a kill finds some unfinished.
+const SYNC_LATENCY: Range<Duration> = Duration::from_micros(800)..Duration::from_millis(4);
+/// Groups beside the directory.
+const GROUPS: u32 = 2;
+/// Port of every node's gRPC door.
+const PORT: u16 = 7401;
+
+/// All machines.
+pub struct Cluster {
+    handle: Handle,
+    machines: Vec<Arc<Machine>>,
+    clients: Mutex<Vec<(NodeHandle, Router)>>,
+    secret: ClusterSecret,
+}
+
+impl Cluster {
+    /// Machines with empty disks. No node runs yet.
+    ///
+    /// # Panics
+    /// If more than 200 are asked for.
+    #[must_use]
+    pub fn new(size: usize, seed: u64, trace: &Trace) -> Self {
+        let secret = ClusterSecret::new(vec![7; ClusterSecret::MIN_BYTES]).expect("long enough");
+        let handle = Handle::current();
+        let addresses: Vec<_> = (0..size).map(|i| format!("{}:{PORT}", ip(0, i))).collect();
+        let machines = (0..size).map(|i| Machine::new(i, &addresses, seed, &secret, trace)).collect();
+        let cluster = Cluster { handle, machines, clients: Mutex::default(), secret };
+        for machine in &cluster.machines {
+            let node = cluster.handle.create_node().name(format!("node-{}", machine.node_id())).ip(machine.ip());
+            let running = Arc::clone(machine);
+            machine.placed(node.init(move || Arc::clone(&running).live()).build().id());
+        }
+        cluster.heal();
+        cluster
+    }
+
+    /// How many nodes it has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// The machines.
+    #[must_use]
+    pub fn machines(&self) -> &[Arc<Machine>] {
+        &self.machines
+    }
+
+    /// A client's machine and its router. What runs there must be spawned on it.
+    pub fn client(&self, config: impl FnOnce(RouterConfig) -> RouterConfig) -> (NodeHandle, Router) {
+        let mut clients = self.clients.lock();
+        let number = clients.len();
+        let node = self.handle.create_node().name(format!("client-{number}")).ip(ip(1, number)).build();
+        let seeds = self.machines.iter().map(|machine| machine.address().to_owned()).collect();
+        let base = RouterConfig { seeds, token: self.secret.node_token(0), ..RouterConfig::default() };
+        let router = Router::new(config(base));
+        clients.push((node.clone(), router.clone()));
+        (node, router)
+    }
+
+    /// How many groups a node says to lead.
+    #[must_use]
+    pub fn leads(&self, node: usize) -> usize {
+        let Some(node) = self.machines[node].node() else { return 0 };
+        node.groups().iter().filter(|group| group.status().role() == Role::Leader).count()
+    }
+
+    /// The sum of the highest terms of all groups: rises with every election.
+    #[must_use]
+    pub fn terms(&self) -> u64 {
+        let mut terms = std::collections::BTreeMap::new();
+        for node in self.machines.iter().filter_map(|machine| machine.node()) {
+            for status in node.groups().iter().map(|group| group.status()) {
+                let term = terms.entry(status.group_id).or_insert(0);
+                *term = status.term.max(*term);
+            }
+        }
+        terms.values().sum()
+    }
+
+    /// How often clients' routers had to ask again, for whatever reason.
+    #[must_use]
+    pub fn client_repeats(&self) -> u64 {
+        let counters = |router: &Router| {
+            let c = router.counters();
+            c.retries + c.redirects + c.timeouts + c.unknown_outcomes
+        };
+        self.clients.lock().iter().map(|(_, router)| counters(router)).sum()
+    }
+
+    /// Kills a node's process; how many bytes of its log were lost. It stays down until [`Cluster::heal`].
+    pub fn kill(&self, node: usize) -> u64 {
+        let machine = &self.machines[node];
+        self.handle.kill(machine.placed_at());
+        machine.crash(Kind::Kill)
+    }
+
+    /// Takes the power from all machines at once; how many bytes of their logs were lost.
+    pub fn power_loss(&self) -> u64 {
+        for machine in &self.machines {
+            self.handle.kill(machine.placed_at());
+        }
+        self.machines.iter().map(|machine| machine.crash(Kind::PowerLoss)).sum()
+    }
+
+    /// Stops a process without ending it.
+    pub fn pause(&self, node: usize) {
+        self.handle.pause(self.machines[node].placed_at());
+    }
+
+    /// Cuts a node from everybody.
+    pub fn isolate(&self, node: usize) {
+        NetSim::current().clog_node(self.machines[node].placed_at());
+    }
+
+    /// Holds back messages from one node to another, this way only.
+    pub fn cut(&self, from: usize, to: usize) {
+        NetSim::current().clog_link(self.machines[from].placed_at(), self.machines[to].placed_at());
+    }
+
+    /// Sets what messages take, everywhere.
+    pub fn set_latency(&self, latency: Range<Duration>) {
+        NetSim::current().update_config(|config| config.send_latency = latency);
+    }
+
+    /// Sets what a node's syncs take.
+    pub fn set_sync_latency(&self, node: usize, latency: Range<Duration>) {
+        self.machines[node].disk().set_sync_latency(latency);
+    }
+
+    /// Ends every fault, and starts what is down.
+    pub fn heal(&self) {
+        let net = NetSim::current();
+        for machine in &self.machines {
+            net.unclog_node(machine.placed_at());
+            for other in self.machines.iter().filter(|other| other.node_id() != machine.node_id()) {
+                net.unclog_link(machine.placed_at(), other.placed_at());
+            }
+            machine.disk().set_sync_latency(SYNC_LATENCY);
+            self.handle.resume(machine.placed_at());
+            if self.handle.is_exit(machine.placed_at()) {
+                self.handle.restart(machine.placed_at());
+            }
+        }
+        self.set_latency(LATENCY);
+    }
+}
+
+fn ip(net: u8, host: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, net, u8::try_from(host + 1).expect("few machines")))
+}

@@ -1,0 +1,175 @@
+//! One seed, from empty disks to the verdict.
+
+use crate::cluster::Cluster;
+use crate::healing;
+use crate::nemesis::{self, Bites};
+use crate::trace::Trace;
+use crate::verdict::{self, Final};
+use crate::watcher;
+use crate::workload::{self, Client, Shared, below, final_reads};
+use shard_router::{RouterConfig, Transport};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What a run is made of. Everything else comes from the seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How long faults are made, in virtual time.
+    pub chaos: Duration,
+    /// Clients of each workload: registers, keys written once, trees.
+    pub clients: [usize; 3],
+    /// Virtual time after which a run is taken for stuck.
+    pub limit: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { nodes: 3, chaos: Duration::from_secs(12), clients: [4, 2, 3], limit: Duration::from_secs(300) }
+    }
+}
+
+/// What came of a seed.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Which seed.
+    pub seed: u64,
+    /// How much virtual time passed.
+    pub simulated: Duration,
+    /// Hash of the trace.
+    pub trace: String,
+    /// Events in it.
+    pub events: u64,
+    /// Operations that ended well, that failed, and that stayed unknown.
+    pub operations: (usize, usize, usize),
+    /// How often each fault was made and bit.
+    pub bites: Bites,
+    /// Elections won.
+    pub elections: usize,
+    /// What is wrong. Empty: nothing.
+    pub violations: Vec<String>,
+    /// The last events, if something is wrong.
+    pub recent: Vec<String>,
+}
+
+/// Wall time after which a seed is taken for one that never ends: a busy seed takes two seconds.
+const WALL_LIMIT: Duration = Duration::from_secs(120);
+/// The stack of a seed's thread: futures of the whole cluster are polled on it.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Runs a seed in a thread of its own, since parts of the runtime's state live as long as a thread. A panic anywhere in the cluster, and
+/// a run that never ends, are violations.
+#[must_use]
+pub fn seed(seed: u64, plan: Plan) -> Report {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("seed {seed}")).stack_size(STACK_BYTES);
+    let spawned = thread.spawn(move || {
+        let ended = std::panic::catch_unwind(|| simulate(seed, plan));
+        let _ = sender.send(ended.map_err(|panic| panic_text(&*panic)));
+    });
+    let outcome = match spawned {
+        Ok(_) => receiver.recv_timeout(WALL_LIMIT).unwrap_or_else(|error| Err(format!("no end within {WALL_LIMIT:?}: {error}"))),
+        Err(error) => Err(format!("no thread: {error}")),
+    };
+    outcome.unwrap_or_else(|text| Report {
+        seed,
+        simulated: Duration::ZERO,
+        trace: String::new(),
+        events: 0,
+        operations: (0, 0, 0),
+        bites: Bites::new(),
+        elections: 0,
+        violations: vec![format!("panic: {text}")],
+        recent: Vec::new(),
+    })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "without a message".into())
+}
+
+fn simulate(seed: u64, plan: Plan) -> Report {
+    let mut runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
+    runtime.set_time_limit(plan.limit);
+    runtime.block_on(scenario(seed, plan))
+}
+
+async fn scenario(seed: u64, plan: Plan) -> Report {
+    let trace = Trace::new();
+    let shared = Shared::new(trace.clone());
+    let cluster = Arc::new(Cluster::new(plan.nodes, seed, &trace));
+    let tenants = cluster.set_up(2).await;
+    let clients = clients(&cluster, &shared, &tenants, plan.clients);
+    let stop_watching = Arc::new(AtomicBool::new(false));
+    let watching = {
+        let (cluster, trace, stop) = (Arc::clone(&cluster), trace.clone(), Arc::clone(&stop_watching));
+        tokio::spawn(async move { watcher::run(&cluster, &trace, &stop).await })
+    };
+    let bites = nemesis::run(&cluster, &shared, plan.chaos).await;
+    cluster.heal();
+    shared.stop.store(true, Ordering::Relaxed);
+    let mut violations = Vec::new();
+    for client in clients {
+        if client.await.is_err() {
+            violations.push("a client ended before its time".to_owned());
+        }
+    }
+    let (reader, at) = client(&cluster, &shared, &tenants, 1000);
+    let reading = reader.clone();
+    let healing = Arc::clone(&cluster);
+    let ended = at.spawn(async move {
+        let missing = healing::well(&healing, &reading).await;
+        let mut last = Final::default();
+        let problems = final_reads::all(&reading, &mut last).await;
+        last.samples = healing::identical(&healing, &reading.shared.trace).await;
+        (missing, problems, last)
+    });
+    let (missing, problems, last) = ended.await.expect("the reader's machine has no faults");
+    stop_watching.store(true, Ordering::Relaxed);
+    let seen = watching.await.expect("the watcher's machine has no faults");
+    violations.extend(missing.into_iter().map(|text| format!("healing: {text}")));
+    violations.extend(problems.into_iter().map(|text| format!("final reads: {text}")));
+    violations.extend(verdict::violations(&shared, &seen, &last, plan.nodes));
+    let (digest, events) = trace.digest();
+    let (registers, files) = (shared.registers.lock().tally(), shared.files.lock().tally());
+    Report {
+        seed,
+        simulated: Duration::from_nanos(trace.now_ns()),
+        trace: digest,
+        events,
+        operations: (registers.0 + files.0, registers.1 + files.1, registers.2 + files.2),
+        bites,
+        elections: seen.elections(),
+        recent: if violations.is_empty() { Vec::new() } else { trace.recent() },
+        violations,
+    }
+}
+
+/// Clients of every workload, each on a machine of its own.
+fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 3]) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    for (workload, count) in counts.into_iter().enumerate() {
+        for _ in 0..count {
+            let process = tasks.len() as u64 + 1;
+            let (client, at) = client(cluster, shared, tenants, process);
+            tasks.push(match workload {
+                0 => at.spawn(workload::registers::run(client)),
+                1 => at.spawn(workload::once::run(client)),
+                _ => at.spawn(workload::tree::run(client)),
+            });
+        }
+    }
+    tasks
+}
+
+/// A client with two routers, one framed and one of either kind.
+fn client(cluster: &Cluster, shared: &Shared, tenants: &[u64], process: u64) -> (Client, madsim::runtime::NodeHandle) {
+    let other = if below(2) == 0 { Transport::Unary } else { Transport::Framed };
+    let (at, first) = cluster.client(|config| RouterConfig { transport: Transport::Framed, ..config });
+    let (_, second) = cluster.client(|config| RouterConfig { transport: other, ..config });
+    let client = Client { process, routers: [first, second], tenants: tenants.to_vec(), shared: shared.clone() };
+    (client, at)
+}

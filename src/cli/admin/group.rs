@@ -1,0 +1,190 @@
+//! `cairn admin group`.
+
+use super::status;
+use crate::cli::connection::Session;
+use crate::failure::{Code, Failure};
+use crate::output::{Output, Show};
+use clap::{Args, Subcommand};
+use metadb_proto::v1::{GroupRecord, GroupStatus, NodeRef, Role, group_record};
+use serde::Serialize;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn admin group list
+  cairn admin group show 3
+  cairn admin group show 0 -o yaml       the directory";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Group {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the groups: who leads, who votes.
+    #[command(after_help = "Examples:\n  cairn admin group list\n  cairn admin group list -o json")]
+    List,
+    /// Show the replicas of a group as they see themselves.
+    #[command(after_help = "Examples:\n  cairn admin group show 3")]
+    Show {
+        /// Its number; 0 is the directory.
+        group: u32,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    id: u32,
+    state: &'static str,
+    leader: Option<u64>,
+    term: u64,
+    voters: Vec<u64>,
+    learners: Vec<u64>,
+    shards: u64,
+    applied_index: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Rows(Vec<Row>);
+
+#[derive(Debug, Serialize)]
+struct Replica {
+    node: u64,
+    role: &'static str,
+    term: u64,
+    last_log_index: u64,
+    committed_index: u64,
+    applied_index: u64,
+    flushed_index: u64,
+    purged_index: u64,
+    applied_version: u64,
+    shards: u64,
+    problem: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Replicas(Vec<Replica>);
+
+impl Show for Rows {
+    fn columns(&self) -> Vec<&'static str> {
+        vec!["GROUP", "STATE", "LEADER", "TERM", "VOTERS", "LEARNERS", "SHARDS", "APPLIED"]
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |group: &Row| {
+            vec![
+                if group.id == 0 { "0 (directory)".to_owned() } else { group.id.to_string() },
+                group.state.to_owned(),
+                group.leader.map_or_else(|| "none".to_owned(), |node| node.to_string()),
+                group.term.to_string(),
+                list(&group.voters),
+                list(&group.learners),
+                group.shards.to_string(),
+                group.applied_index.to_string(),
+            ]
+        };
+        self.0.iter().map(row).collect()
+    }
+
+    fn empty(&self) -> &'static str {
+        "no groups"
+    }
+}
+
+impl Show for Replicas {
+    fn columns(&self) -> Vec<&'static str> {
+        vec!["NODE", "ROLE", "TERM", "LAST", "COMMITTED", "APPLIED", "FLUSHED", "PURGED", "VERSION", "SHARDS", "PROBLEM"]
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |r: &Replica| {
+            let numbers = [r.term, r.last_log_index, r.committed_index, r.applied_index, r.flushed_index, r.purged_index, r.applied_version, r.shards];
+            let mut cells = vec![r.node.to_string(), r.role.to_owned()];
+            cells.extend(numbers.map(|number| number.to_string()));
+            cells.push(r.problem.clone());
+            cells
+        };
+        self.0.iter().map(row).collect()
+    }
+}
+
+impl Group {
+    pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
+        let asked = status::ask_all(session).await?;
+        let answers = asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+        let replicas: Vec<(u64, &GroupStatus)> = answers
+            .flat_map(|status| status.groups.iter().map(move |group| (status.node.as_ref().map_or(0, |node| node.node_id), group)))
+            .collect();
+        match self.verb {
+            Verb::List => {
+                let groups = session.operator().groups().await?;
+                output.show(&Rows(groups.iter().map(|group| row(group, &replicas)).collect()))
+            }
+            Verb::Show { group } => {
+                let of_group = replicas.iter().filter(|(_, status)| status.group_id == group);
+                let shown: Vec<Replica> = of_group.map(|(node, status)| replica(*node, status)).collect();
+                if shown.is_empty() {
+                    let failure = Failure::new(Code::NotFound, format!("no node that answers has a replica of group {group}"));
+                    return Err(failure.hint("`cairn admin group list` shows the groups, `cairn admin status` who answers"));
+                }
+                output.show(&Replicas(shown))
+            }
+        }
+    }
+}
+
+fn row(group: &GroupRecord, replicas: &[(u64, &GroupStatus)]) -> Row {
+    // Two replicas may take themselves for the leader for a moment: the higher term is right.
+    let leaders = replicas.iter().filter(|(_, status)| status.group_id == group.group_id && status.role() == Role::Leader);
+    let leader = leaders.max_by_key(|(_, status)| status.term);
+    let voters = leader.map_or(&group.voters, |(_, status)| &status.voters);
+    Row {
+        id: group.group_id,
+        state: match group.state() {
+            group_record::State::Unspecified => "unknown",
+            group_record::State::Creating => "creating",
+            group_record::State::Active => "active",
+        },
+        leader: leader.map(|(node, _)| *node),
+        term: leader.map_or(0, |(_, status)| status.term),
+        voters: ids(voters),
+        learners: leader.map(|(_, status)| ids(&status.learners)).unwrap_or_default(),
+        shards: leader.map_or(0, |(_, status)| status.shards),
+        applied_index: leader.map_or(0, |(_, status)| status.applied_index),
+    }
+}
+
+fn replica(node: u64, status: &GroupStatus) -> Replica {
+    Replica {
+        node,
+        role: match status.role() {
+            Role::Unspecified => "unknown",
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+            Role::Failed => "failed",
+        },
+        term: status.term,
+        last_log_index: status.last_log_index,
+        committed_index: status.committed_index,
+        applied_index: status.applied_index,
+        flushed_index: status.flushed_index,
+        purged_index: status.purged_index,
+        applied_version: status.applied_version,
+        shards: status.shards,
+        problem: status.problem.clone(),
+    }
+}
+
+fn ids(nodes: &[NodeRef]) -> Vec<u64> {
+    nodes.iter().map(|node| node.node_id).collect()
+}
+
+fn list(ids: &[u64]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

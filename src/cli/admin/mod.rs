@@ -1,0 +1,61 @@
+//! `cairn admin`: the operator's view and hands.
+
+mod group;
+mod key;
+mod kv;
+mod node;
+mod status;
+mod tenant;
+
+use super::connection::Connection;
+use crate::failure::Failure;
+use crate::output::Output;
+use clap::{Args, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn admin status                                   after `cairn dev`: its keys are found in ./cairn-data
+  cairn admin status --endpoint 10.0.0.1:7401 --cluster-secret-file cluster.secret
+  cairn admin node list -o json
+  cairn admin tenant create acme
+  cairn admin key create --tenant acme
+  cairn admin kv scan --tenant acme";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Admin {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The cluster at a glance: nodes, groups, who leads.
+    Status(status::Status),
+    /// The nodes.
+    Node(node::Node),
+    /// The groups and their replicas.
+    Group(group::Group),
+    /// The tenants.
+    Tenant(tenant::Tenant),
+    /// The access keys.
+    Key(key::Key),
+    /// A tenant's keys and values as they are stored.
+    Kv(kv::Kv),
+}
+
+impl Admin {
+    pub(crate) async fn run(self, output: Output) -> Result<(), Failure> {
+        let session = self.connection.operator()?;
+        match self.verb {
+            Verb::Status(verb) => verb.run(&session, output).await,
+            Verb::Node(verb) => verb.run(&session, output).await,
+            Verb::Group(verb) => verb.run(&session, output).await,
+            Verb::Tenant(verb) => verb.run(&session, output).await,
+            Verb::Key(verb) => verb.run(&session, output).await,
+            Verb::Kv(verb) => verb.run(&session, output).await,
+        }
+    }
+}

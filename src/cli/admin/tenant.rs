@@ -1,0 +1,105 @@
+//! `cairn admin tenant`.
+
+use crate::cli::connection::Session;
+use crate::cli::time;
+use crate::failure::Failure;
+use crate::output::{Output, Show};
+use clap::{Args, Subcommand};
+use metadb_proto::v1::{TenantRecord, tenant_record::State};
+use serde::Serialize;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn admin tenant create acme
+  cairn admin tenant list
+  cairn admin tenant delete acme --yes";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Tenant {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a tenant.
+    #[command(after_help = "Examples:\n  cairn admin tenant create acme")]
+    Create {
+        /// Its name: unique in the cluster.
+        name: String,
+    },
+    /// List the tenants.
+    #[command(after_help = "Examples:\n  cairn admin tenant list\n  cairn admin tenant list -o json")]
+    List,
+    /// Delete a tenant with everything that it has.
+    #[command(after_help = "Examples:\n  cairn admin tenant delete acme --yes")]
+    Delete {
+        /// Its name.
+        name: String,
+        /// Really do it: nothing brings the tenant back.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// A tenant, as it is printed.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: u64,
+    name: String,
+    state: &'static str,
+    created: String,
+}
+
+/// Tenants, as they are printed.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Rows(Vec<Row>);
+
+impl From<TenantRecord> for Row {
+    fn from(tenant: TenantRecord) -> Self {
+        let state = match tenant.state() {
+            State::Unspecified => "unknown",
+            State::Creating => "creating",
+            State::Active => "active",
+            State::Deleting => "deleting",
+        };
+        Row { id: tenant.tenant_id, state, created: time(tenant.created_at_ms), name: tenant.name }
+    }
+}
+
+impl Show for Rows {
+    fn columns(&self) -> Vec<&'static str> {
+        vec!["ID", "NAME", "STATE", "CREATED"]
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        self.0.iter().map(|row| vec![row.id.to_string(), row.name.clone(), row.state.to_owned(), row.created.clone()]).collect()
+    }
+
+    fn empty(&self) -> &'static str {
+        "no tenants; `cairn admin tenant create NAME` makes one"
+    }
+}
+
+impl Tenant {
+    pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
+        let operator = session.operator();
+        match self.verb {
+            Verb::Create { name } => {
+                let row = Row::from(operator.create_tenant(&name).await?);
+                output.done(&format!("made tenant {} with id {}; next: `cairn admin key create --tenant {}`", row.name, row.id, row.name), &row)
+            }
+            Verb::List => output.show(&Rows(operator.tenants().await?.into_iter().map(Row::from).collect())),
+            Verb::Delete { name, yes } => {
+                if !yes {
+                    let message = format!("deleting the tenant {name} deletes everything that it has");
+                    return Err(Failure::usage(message).hint("say it with --yes"));
+                }
+                operator.delete_tenant(&name).await?;
+                output.done(&format!("deleting tenant {name}; its data goes in the background"), &serde_json::json!({ "deleting": name }))
+            }
+        }
+    }
+}

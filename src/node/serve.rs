@@ -1,0 +1,126 @@
+//! A wired node at work: its doors, its background work, and how it leaves.
+
+use super::{BACKLOG, Listeners, Wired, identity};
+use crate::config::NodeConfig;
+use crate::datadir::Identity;
+use crate::failure::Failure;
+use fs_layer::door::FsDoor;
+use metadb::doors::Doors;
+use metadb_proto::principal::Authenticate;
+use object_gateway::content;
+use object_gateway::s3::{S3Config, S3Door};
+use shard_router::operator::Operator;
+use shard_router::reconcile::Reconciler;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpSocket;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// How long a quiet connection is believed to live.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the doors may take to finish what is under way, after the replicas have left.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// What runs until the node stops.
+pub(super) struct Running {
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    s3: JoinHandle<std::io::Result<()>>,
+    /// Lets the S3 door open: before the cluster is known, a write would have too few copies.
+    open_s3: Option<tokio::sync::oneshot::Sender<()>>,
+    close_s3: CancellationToken,
+    health: HealthReporter,
+}
+
+impl Running {
+    /// Opens the gRPC door; the S3 door waits.
+    pub(super) fn start(wired: &Wired, config: &NodeConfig, doors: Listeners, closing: &CancellationToken) -> Result<Self, Failure> {
+        let (health, health_door) = tonic_health::server::health_reporter();
+        let authenticator = Arc::clone(&wired.authenticator) as Arc<dyn Authenticate>;
+        let metadb = Doors::new(Arc::clone(&wired.node), Arc::clone(&authenticator));
+        let server = tonic::transport::Server::builder()
+            .initial_stream_window_size(content::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(content::CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .add_service(health_door)
+            .add_service(reflection()?)
+            .add_service(metadb.kv())
+            .add_service(metadb.node_admin())
+            .add_service(metadb.peer())
+            .add_service(FsDoor::new(wired.fs.clone(), authenticator))
+            .add_service(wired.content.door());
+        let incoming = TcpIncoming::from(doors.grpc).with_nodelay(Some(true));
+        let grpc = tokio::spawn(server.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned()));
+        let s3_config = S3Config { region: config.s3.region.clone() };
+        let s3 = S3Door::new(wired.fs.clone(), wired.content.clone(), Arc::clone(&wired.authenticator), s3_config)?;
+        let (open_s3, may_open) = tokio::sync::oneshot::channel();
+        let close_s3 = CancellationToken::new();
+        let s3 = tokio::spawn(serve_s3(doors.s3, s3, may_open, close_s3.clone()));
+        Ok(Running { grpc, s3, open_s3: Some(open_s3), close_s3, health })
+    }
+
+    /// Brings the node into the cluster, opens the S3 door, and does the background work. Ends only by a failure that can't be waited out.
+    pub(super) async fn work(&mut self, config: &NodeConfig, identity: &Identity, wired: &Wired) -> Failure {
+        let operator = Operator::new(wired.router.clone());
+        if let Err(failure) = identity::announce(config, identity, &operator).await {
+            return failure;
+        }
+        wired.peers.refresh_until_known(&operator).await;
+        if let Some(open) = self.open_s3.take() {
+            let _ = open.send(());
+        }
+        self.health.set_service_status("", ServingStatus::Serving).await;
+        tracing::info!(grpc = config.address(), s3 = config.s3_address(), nodes = wired.peers.count(), "ready");
+        let reconciler = Reconciler::new(operator.clone(), wired.node.node_ref());
+        tokio::select! {
+            biased;
+            () = reconciler.run() => Failure::failed("the reconciler ended"),
+            () = wired.peers.refresh(&operator) => Failure::failed("the view of the cluster is not kept fresh any more"),
+            ended = &mut self.grpc => Failure::failed(format!("the gRPC door closed: {ended:?}")),
+            ended = &mut self.s3 => Failure::failed(format!("the S3 door closed: {ended:?}")),
+        }
+    }
+
+    /// Leaves in good order: no new S3 requests, leadership to others, what is in memory to disk, then the doors.
+    pub(super) async fn shut_down(self, wired: &Wired, closing: &CancellationToken, grace: Duration) {
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.close_s3.cancel();
+        wired.content.close();
+        match tokio::time::timeout(grace, wired.node.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what is in memory could not be written; the log has it"),
+            Err(_) => tracing::warn!(grace_ms = grace.as_millis(), "did not stop within the grace; the log has everything"),
+        }
+        closing.cancel();
+        if tokio::time::timeout(DRAIN_WITHIN, futures::future::join(self.grpc, self.s3)).await.is_err() {
+            tracing::info!("requests under way were cut off");
+        }
+    }
+}
+
+async fn serve_s3(
+    socket: TcpSocket,
+    door: S3Door,
+    may_open: tokio::sync::oneshot::Receiver<()>,
+    closing: CancellationToken,
+) -> std::io::Result<()> {
+    let opened = closing.run_until_cancelled(may_open).await;
+    if !matches!(opened, Some(Ok(()))) {
+        return Ok(());
+    }
+    object_gateway::s3::serve(socket.listen(BACKLOG)?, door, closing).await
+}
+
+/// Lets grpcurl and its like find out what the node serves.
+fn reflection() -> Result<tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>, Failure> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(metadb_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(fs_layer::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(content::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| Failure::failed(format!("the gRPC descriptors can't be served: {error}")))
+}

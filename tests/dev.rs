@@ -1,0 +1,121 @@
+//! `cairn dev` from its start to its second start, and every verb of `admin` and `fs` against it.
+
+#[expect(dead_code, reason = "each test file uses its part of the harness")]
+mod harness;
+
+use harness::{Dev, pause, stderr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+#[test]
+fn three_nodes_come_up_survive_a_death_stop_cleanly_and_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut dev = Dev::start(&data, 3);
+    assert_eq!(dev.told["nodes"].as_array().map(Vec::len), Some(3));
+    let mode = std::fs::metadata(data.join("credentials.toml")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let status = dev.json(&["admin", "status"]);
+    assert!(status["nodes"].as_array().expect("nodes").iter().all(|node| node["up"] == true), "{status}");
+    assert_eq!((status["groups"].as_u64(), status["groups_without_leader"].as_array().map(Vec::len)), (Some(9), Some(0)), "{status}");
+
+    // A second start on the same folder is refused while the first one runs.
+    let second = harness::run(&["dev", "--data", data.to_str().expect("a plain path")]);
+    assert_eq!(second.status.code(), Some(4), "{}", stderr(&second));
+
+    // A node that dies is started again.
+    let pid = dev.told["nodes"][1]["pid"].as_i64().expect("a pid");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
+    let is_back = || dev.json(&["admin", "node", "list"]).as_array().expect("nodes").iter().all(|node| node["up"] == true);
+    let mut rounds = 0;
+    while !is_back() {
+        rounds += 1;
+        assert!(rounds < 50, "the node did not come back");
+        pause(Duration::from_millis(200));
+    }
+
+    dev.json(&["admin", "kv", "put", "--tenant", "demo", "kept", "yes"]);
+    let key = dev.told["access_key_id"].clone();
+    assert!(dev.stop(), "stops by itself, and well");
+    let again = Dev::start(&data, 3);
+    assert_eq!(again.told["access_key_id"], key);
+    assert_eq!(again.json(&["admin", "kv", "get", "--tenant", "demo", "kept"])["value"], "yes");
+}
+
+#[test]
+fn every_verb_of_admin_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dev = Dev::start(&folder.path().join("data"), 1);
+    assert_eq!(dev.json(&["admin", "tenant", "create", "acme"])["name"], "acme");
+    assert!(dev.fails(4, &["admin", "tenant", "create", "acme"]).contains("exists already"));
+    assert!(dev.fails(2, &["admin", "tenant", "create", "Not A Name"]).contains("must be"));
+    let names: Vec<_> = dev.json(&["admin", "tenant", "list"]).as_array().expect("a list").iter().map(|t| t["name"].clone()).collect();
+    assert_eq!(names, ["demo", "acme"]);
+
+    let key = dev.json(&["admin", "key", "create", "--tenant", "acme", "--description", "a test"]);
+    let (id, secret) = (key["access_key_id"].as_str().expect("an id"), key["secret_access_key"].as_str().expect("a secret"));
+    let listed = dev.json(&["admin", "key", "list"]).to_string();
+    assert!(listed.contains(id) && !listed.contains(secret), "secrets are not listed");
+    let as_tenant = ["--access-key-id", id, "--secret-access-key", secret];
+    assert_eq!(dev.json(&[&["fs", "mkdir", "/papers"][..], &as_tenant].concat())["kind"], "folder");
+    dev.fails(7, &[&["admin", "tenant", "list"][..], &as_tenant].concat());
+    dev.json(&["admin", "key", "revoke", id]);
+    pause(Duration::from_millis(1500));
+    dev.fails(7, &[&["fs", "ls", "/"][..], &as_tenant].concat());
+
+    for key in ["a", "b", "c"] {
+        dev.json(&["admin", "kv", "put", "--tenant", "acme", key, "1"]);
+    }
+    dev.json(&["admin", "kv", "delete", "--tenant", "acme", "b"]);
+    assert!(dev.fails(3, &["admin", "kv", "get", "--tenant", "acme", "b"]).contains("not found"));
+    dev.fails(3, &["admin", "kv", "delete", "--tenant", "acme", "b"]);
+    let rows = dev.json(&["admin", "kv", "scan", "--tenant", "acme", "--reverse", "--limit", "1"]);
+    assert_eq!((rows.as_array().map(Vec::len), &rows[0]["key"]), (Some(1), &serde_json::json!("c")));
+    dev.fails(3, &["admin", "kv", "get", "--tenant", "nobody", "x"]);
+
+    assert_eq!(dev.json(&["admin", "group", "list"]).as_array().map(Vec::len), Some(9));
+    assert_eq!(dev.json(&["admin", "group", "show", "0"])[0]["role"], "leader");
+    dev.fails(3, &["admin", "group", "show", "77"]);
+    dev.fails(2, &["admin", "tenant", "delete", "acme"]);
+    dev.json(&["admin", "tenant", "delete", "acme", "--yes"]);
+    let yaml = dev.run(&["admin", "node", "list", "-o", "yaml"]);
+    assert!(yaml.status.success() && harness::stdout(&yaml).starts_with("- id: 1"), "{}", harness::stdout(&yaml));
+}
+
+#[test]
+fn files_go_in_and_come_out_as_they_were() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dev = Dev::start(&folder.path().join("data"), 1);
+    let path = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    // Several parts of 16 MiB, and one that is not whole.
+    let large: Vec<u8> = (0..40_000_003_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
+    std::fs::write(path("large"), &large).expect("written");
+    std::fs::write(path("small"), "hello").expect("written");
+    assert_eq!(dev.json(&["fs", "put", &path("small"), "/demo/docs/"])["key"], "docs/small");
+    assert_eq!(dev.json(&["fs", "put", &path("large"), "/demo/large.bin"])["bytes"], 40_000_003);
+    let names = |listing: serde_json::Value| listing.as_array().expect("a list").iter().map(|e| e["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(dev.json(&["fs", "ls", "/"])), ["demo"]);
+    assert_eq!(names(dev.json(&["fs", "ls", "/demo"])), ["docs/", "large.bin"]);
+    assert_eq!(names(dev.json(&["fs", "ls", "/demo/docs/"])), ["small"]);
+    let stat = dev.json(&["fs", "stat", "/demo/large.bin"]);
+    assert_eq!((&stat["kind"], &stat["version"]["size"]), (&serde_json::json!("file"), &serde_json::json!(40_000_003)));
+    dev.json(&["fs", "get", "/demo/large.bin", &path("back")]);
+    assert!(std::fs::read(path("back")).expect("there") == large, "every byte");
+    let printed = dev.run(&["fs", "get", "/demo/docs/small", "-"]);
+    assert_eq!(printed.stdout, b"hello");
+
+    dev.json(&["fs", "mv", "/demo/docs/small", "/demo/docs/renamed"]);
+    dev.fails(3, &["fs", "stat", "/demo/docs/small"]);
+    dev.json(&["fs", "mkdir", "/projects"]);
+    dev.json(&["fs", "mkdir", "/projects/one"]);
+    dev.fails(4, &["fs", "mkdir", "/PROJECTS"]);
+    dev.json(&["fs", "mv", "/projects/one", "/projects/two"]);
+    assert_eq!(names(dev.json(&["fs", "ls", "/projects"])), ["two"]);
+    dev.json(&["fs", "rm", "/projects/two"]);
+    dev.json(&["fs", "rm", "/demo/docs/renamed"]);
+    dev.fails(3, &["fs", "get", "/demo/docs/renamed", "-"]);
+    dev.fails(2, &["fs", "put", &path("small"), "/projects/small"]);
+    let told = dev.fails(3, &["fs", "put", &path("small"), "/nobucket/small"]);
+    assert!(told.contains("mkdir --bucket"), "{told}");
+}
