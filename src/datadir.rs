@@ -138,7 +138,9 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
     let FormatOnly { format } = toml::from_str(&text).map_err(damaged)?;
     if format > FORMAT {
         let message = format!("the data folder {} has format {format}, this build reads at most format {FORMAT}", path.display());
-        return Err(Failure::failed(message).hint("run the newer build that wrote it, or choose another folder with --data; nothing was changed"));
+        return Err(
+            Failure::failed(message).hint("run the newer build that wrote it, or choose another folder with --data; nothing was changed")
+        );
     }
     toml::from_str(&text).map(Some).map_err(damaged)
 }
@@ -177,7 +179,8 @@ fn refuse_unknown_contents(path: &Path) -> Result<(), Failure> {
 
 fn lock(path: &Path) -> Result<File, Failure> {
     let file = path.join(LOCK);
-    let mut lock = File::options().create(true).read(true).write(true).truncate(false).open(&file).map_err(|e| Failure::io("open", &file, &e))?;
+    let mut lock =
+        File::options().create(true).read(true).write(true).truncate(false).open(&file).map_err(|e| Failure::io("open", &file, &e))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -102,7 +102,9 @@ impl From<Error> for Failure {
             Error::Exhausted { .. } => Some("a quota or a queue is full; wait a moment, then try again"),
             Error::UnknownOutcome { .. } => Some("look whether it was done before you do it again"),
             Error::Denied { .. } => Some("use an operator's key, or a key of the tenant meant: `cairn admin key list` shows them"),
-            Error::Unauthenticated { .. } => Some("give --access-key-id and --secret-access-key, or --context with the file that `cairn dev` wrote"),
+            Error::Unauthenticated { .. } => {
+                Some("give --access-key-id and --secret-access-key, or --context with the file that `cairn dev` wrote")
+            }
             Error::Corrupt { .. } => Some("the bytes were not served; `cairn admin status` shows the replicas"),
             Error::Invalid { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Internal { .. } => None,
         };

@@ -78,12 +78,13 @@ impl Output {
 /// A table that aligns its columns and fits the terminal.
 pub(crate) fn table(columns: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         table.set_width(WIDTH_WITHOUT_TERMINAL);
     }
     table.set_header(columns).add_rows(rows);
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    // Every cell has a blank on both sides: the first one of a line says nothing.
+    let lines = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
     lines.collect::<Vec<_>>().join("\n")
 }
 

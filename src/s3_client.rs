@@ -5,6 +5,7 @@ use crate::cli::Key;
 use crate::failure::{Code, Failure};
 use base64::Engine as _;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -110,7 +111,9 @@ impl S3Client {
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
         connector.set_nodelay(true);
         let parsed = endpoints.iter().map(|endpoint| {
-            endpoint.parse().map_err(|error| Failure::usage(format!("invalid S3 endpoint {endpoint:?}: {error}")).hint("write http://host:port"))
+            endpoint
+                .parse()
+                .map_err(|error| Failure::usage(format!("invalid S3 endpoint {endpoint:?}: {error}")).hint("write http://host:port"))
         });
         let endpoints: Vec<Url> = parsed.collect::<Result<_, _>>()?;
         if let Some(other) = endpoints.iter().find(|endpoint| endpoint.scheme() != "http") {
@@ -210,7 +213,13 @@ impl S3Client {
     }
 
     /// The driver of every request: next endpoint, pause, deadline.
-    async fn send_until_answered(&self, first: usize, bucket: &str, ask: &Ask<'_>, started: Instant) -> Result<Took<Response<Incoming>>, S3Error> {
+    async fn send_until_answered(
+        &self,
+        first: usize,
+        bucket: &str,
+        ask: &Ask<'_>,
+        started: Instant,
+    ) -> Result<Took<Response<Incoming>>, S3Error> {
         let (mut pause, mut retries) = (PAUSE_MIN, 0_u64);
         loop {
             let at = (first + usize::try_from(retries).unwrap_or(0)) % self.endpoints.len();
@@ -257,7 +266,11 @@ impl S3Client {
             Ask::Put { key, body } => return with_checksum(bucket.put_object(Some(who), key), body),
             Ask::PutPart { key, upload, number, body } => return with_checksum(bucket.upload_part(Some(who), key, *number, upload), body),
         };
-        Request::builder().method(method).uri(url.as_str()).body(Full::new(body)).map_err(|error| unusable(error.to_string()))
+        let mut request = Request::builder().method(&method).uri(url.as_str());
+        if method == Method::PUT || method == Method::POST {
+            request = request.header(CONTENT_LENGTH, body.len());
+        }
+        request.body(Full::new(body)).map_err(|error| unusable(error.to_string()))
     }
 }
 
@@ -267,6 +280,8 @@ fn with_checksum<'a>(mut action: impl S3Action<'a>, body: &Bytes) -> Result<Requ
     let checksum = base64::engine::general_purpose::STANDARD.encode(crc32c::crc32c(body).to_be_bytes());
     action.headers_mut().insert(HEADER, checksum.clone());
     let request = Request::builder().method(Method::PUT).uri(action.sign(SIGNED_FOR).as_str()).header(HEADER, checksum);
+    // Said even of an empty body: without it S3 refuses the request.
+    let request = request.header(CONTENT_LENGTH, body.len());
     request.body(Full::new(body.clone())).map_err(|error| S3Error::Transport(format!("the request can't be made: {error}")))
 }
 

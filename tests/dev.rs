@@ -1,6 +1,5 @@
 //! `cairn dev` from its start to its second start, and every verb of `admin` and `fs` against it.
 
-#[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
 use harness::{Dev, pause, stderr};
@@ -94,7 +93,9 @@ fn files_go_in_and_come_out_as_they_were() {
     std::fs::write(path("small"), "hello").expect("written");
     assert_eq!(dev.json(&["fs", "put", &path("small"), "/demo/docs/"])["key"], "docs/small");
     assert_eq!(dev.json(&["fs", "put", &path("large"), "/demo/large.bin"])["bytes"], 40_000_003);
-    let names = |listing: serde_json::Value| listing.as_array().expect("a list").iter().map(|e| e["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>();
+    let names = |listing: serde_json::Value| {
+        listing.as_array().expect("a list").iter().map(|e| e["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(names(dev.json(&["fs", "ls", "/"])), ["demo"]);
     assert_eq!(names(dev.json(&["fs", "ls", "/demo"])), ["docs/", "large.bin"]);
     assert_eq!(names(dev.json(&["fs", "ls", "/demo/docs/"])), ["small"]);

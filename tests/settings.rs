@@ -10,7 +10,10 @@ fn settings(folder: &Path, more: &str) -> String {
     let secret = folder.join("cluster.secret");
     std::fs::write(&secret, "ab".repeat(32)).expect("written");
     let file = folder.join("node.toml");
-    let text = format!("cluster_secret_file = {secret:?}\ndata = {:?}\nlisten = \"127.0.0.1:7999\"\nbootstrap = true\n{more}", folder.join("data"));
+    let text = format!(
+        "cluster_secret_file = {secret:?}\ndata = {:?}\nlisten = \"127.0.0.1:7999\"\nbootstrap = true\n{more}",
+        folder.join("data")
+    );
     std::fs::write(&file, text).expect("written");
     file.to_str().expect("a plain path").to_owned()
 }
@@ -58,7 +61,8 @@ fn a_flag_wins_over_a_variable_and_that_over_the_file() {
     let file = settings(folder.path(), "[cluster]\nreplicas = 4\n");
     let variable = harness::cairn(&["node", "--check", "--config", &file]).env("CAIRN_CLUSTER_REPLICAS", "5").output().expect("runs");
     assert!(variable.status.success(), "{}", stderr(&variable));
-    let flag = harness::cairn(&["node", "--check", "--config", &file, "--cluster-replicas", "2"]).env("CAIRN_CLUSTER_REPLICAS", "5").output();
+    let flag =
+        harness::cairn(&["node", "--check", "--config", &file, "--cluster-replicas", "2"]).env("CAIRN_CLUSTER_REPLICAS", "5").output();
     assert!(stderr(&flag.expect("runs")).contains("is 2"));
 }
 
@@ -114,7 +118,6 @@ fn without_a_cluster_every_verb_says_what_to_do() {
     let nowhere = nowhere.to_str().expect("a plain path");
     refused(&["admin", "status", "--context", nowhere], 7, &["cairn dev"]);
     refused(&["fs", "ls", "/", "--context", nowhere], 7, &["cairn dev"]);
-
 }
 
 #[test]

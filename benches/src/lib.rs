@@ -20,13 +20,13 @@ pub mod rounds;
 pub mod target;
 
 /// Generated from `proto/etcd.proto`.
-#[expect(missing_docs, clippy::all, clippy::unwrap_used, unreachable_pub, reason = "generated code; the proto carries the comments")]
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code; the proto carries the comments")]
 pub mod etcd_api {
     tonic::include_proto!("etcdserverpb");
 }
 
 /// Generated from `proto/echo.proto`.
-#[expect(missing_docs, clippy::all, clippy::unwrap_used, unreachable_pub, reason = "generated code; the proto carries the comments")]
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code; the proto carries the comments")]
 pub mod echo_api {
     tonic::include_proto!("bench.v1");
 }

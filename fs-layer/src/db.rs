@@ -1,8 +1,8 @@
 //! The metadata database as the operations see it: rows of one tenant, read and changed through the router.
 
 use bytes::Bytes;
-use metadb_proto::v1::{self, KeyValue};
 use metadb_proto::Error;
+use metadb_proto::v1::{self, KeyValue};
 use shard_router::{Client, Scan};
 use std::time::Duration;
 
@@ -51,7 +51,11 @@ impl Db {
         Ok(self.client.walk(prefix, start, segments).await?.rows)
     }
 
-    pub(crate) async fn transact(&self, conditions: Vec<v1::Condition>, operations: Vec<v1::Operation>) -> Result<v1::TransactResponse, Error> {
+    pub(crate) async fn transact(
+        &self,
+        conditions: Vec<v1::Condition>,
+        operations: Vec<v1::Operation>,
+    ) -> Result<v1::TransactResponse, Error> {
         self.client.transact(conditions, operations).await
     }
 }

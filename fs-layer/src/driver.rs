@@ -87,7 +87,9 @@ impl<'a> Context<'a> {
         if id == ROOT {
             return Ok(FolderKind::Tree);
         }
-        if self.trusting && let Some(kind) = self.tenant.kinds.get(id) {
+        if self.trusting
+            && let Some(kind) = self.tenant.kinds.get(id)
+        {
             return Ok(kind);
         }
         let kind = self.read_folder(id).await;
@@ -107,7 +109,12 @@ impl<'a> Context<'a> {
     /// As [`Context::folder`], for one that is about to get an entry: makes the root if the tenant has none yet.
     pub(crate) async fn folder_to_write(&self, id: u64) -> Result<FolderKind, Error> {
         if id == ROOT && !self.tenant.root_made() {
-            let root = NodeRecord { kind: kind_number(NodeKind::Tree), created_at_ms: self.now_ms, modified_at_ms: self.now_ms, ..NodeRecord::new() };
+            let root = NodeRecord {
+                kind: kind_number(NodeKind::Tree),
+                created_at_ms: self.now_ms,
+                modified_at_ms: self.now_ms,
+                ..NodeRecord::new()
+            };
             let put = operation::put(keys::node(ROOT), root.to_bytes());
             self.db.transact(vec![condition::absent(keys::node(ROOT))], vec![put]).await?;
             self.tenant.set_root_made();
@@ -166,7 +173,10 @@ fn finish<T: Answer>(namespace: &Namespace, mut plan: Plan<T>, request: Option<&
     }
     if let Some(request) = request {
         plan.conditions.extend(request.keys().map(condition::absent));
-        plan.operations.push(operation::put(keys::request(request.slot, &request.id), RequestRecord::of(request.operation, plan.answer.to_bytes()).to_bytes()));
+        plan.operations.push(operation::put(
+            keys::request(request.slot, &request.id),
+            RequestRecord::of(request.operation, plan.answer.to_bytes()).to_bytes(),
+        ));
     }
     let bare = Plan { conditions: plan.conditions, operations: plan.operations, events: Vec::new(), released: plan.released, answer: () };
     (bare, plan.answer)
@@ -205,7 +215,11 @@ impl Request {
         let Some(row) = db.multi_get(self.keys().collect()).await?.into_iter().flatten().next() else { return Ok(None) };
         let record = RequestRecord::from_bytes(row.value)?;
         if record.operation != self.operation {
-            return Err(Error::invalid("request_id", format!("not used before, or for {}", self.operation), format!("used for {}", record.operation)));
+            return Err(Error::invalid(
+                "request_id",
+                format!("not used before, or for {}", self.operation),
+                format!("used for {}", record.operation),
+            ));
         }
         Ok(Some(record.answer))
     }

@@ -32,14 +32,18 @@ impl Ids {
 
 async fn draw(db: &Db) -> Result<Range<u64>, Error> {
     let delta = i64::try_from(ID_BLOCK).expect("a block is small");
-    let drawn = db.transact(Vec::new(), vec![shard_router::operation::add(keys::counter("node"), delta)]).await.map_err(|error| match error {
-        // Nothing of the operation was done yet; a block may be lost, which is harmless.
-        Error::UnknownOutcome { message } => Error::unavailable(format!("drawing ids: {message}"), Duration::from_millis(50)),
-        other => other,
-    })?;
+    let drawn = db.transact(Vec::new(), vec![shard_router::operation::add(keys::counter("node"), delta)]).await.map_err(harmless)?;
     let row = drawn.results.into_iter().next().and_then(|result| result.row).ok_or_else(|| Error::internal("add gave no row"))?;
     let value = row.value.as_ref().try_into().map_err(|_| Error::Corrupt { message: "the counter of ids is not 8 bytes".into() })?;
     let last = u64::from_le_bytes(value);
     let first = last.checked_sub(ID_BLOCK).ok_or_else(|| Error::Corrupt { message: format!("the counter of ids is {last}") })?;
     Ok(first + ROOT + 1..last + ROOT + 1)
+}
+
+/// Nothing of the operation was done yet; a block may be lost, which is harmless.
+fn harmless(error: Error) -> Error {
+    if let Error::UnknownOutcome { message } = error {
+        return Error::unavailable(format!("drawing ids: {message}"), Duration::from_millis(50));
+    }
+    error
 }

@@ -40,7 +40,11 @@ pub fn canonical_text(kind: FolderKind, text: &str) -> String {
 /// [`Error::Invalid`], naming `field`.
 pub fn from_bytes<'a>(field: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|error| {
-        let at = format!("byte {} begins no character in `{}`", error.valid_up_to(), String::from_utf8_lossy(bytes).chars().take(SHOWN).collect::<String>());
+        let at = format!(
+            "byte {} begins no character in `{}`",
+            error.valid_up_to(),
+            String::from_utf8_lossy(bytes).chars().take(SHOWN).collect::<String>()
+        );
         Error::invalid(field, "valid UTF-8", at)
     })
 }
@@ -86,7 +90,8 @@ mod tests {
 
     #[test]
     fn one_name_however_it_is_typed() {
-        for (a, b) in [("Été", "E\u{301}TE\u{301}"), ("straße", "STRASSE"), ("Ω", "ω"), ("\u{212b}", "a\u{30a}"), ("ΣΊΣΥΦΟΣ", "σίσυφος")] {
+        for (a, b) in [("Été", "E\u{301}TE\u{301}"), ("straße", "STRASSE"), ("Ω", "ω"), ("\u{212b}", "a\u{30a}"), ("ΣΊΣΥΦΟΣ", "σίσυφος")]
+        {
             assert_eq!(tree(a).expect("valid"), tree(b).expect("valid"), "{a} {b}");
         }
         assert_ne!(tree("a").expect("valid"), tree("ä").expect("valid"));
@@ -99,13 +104,9 @@ mod tests {
         for (bad, value) in
             [("", "0 bytes"), (".", "`.`"), ("..", "`..`"), ("a/b", "`a/b`"), ("a\0b", "`a\\u{0}b`"), (long.as_str(), "256 bytes")]
         {
-            match tree(bad).expect_err(bad) {
-                Error::Invalid { field, limit, value: told } => {
-                    assert_eq!((field.as_str(), told.as_str()), ("name", value));
-                    assert!(!limit.is_empty());
-                }
-                other => panic!("{other}"),
-            }
+            let Err(Error::Invalid { field, limit, value: told }) = tree(bad) else { panic!("{bad:?} is refused as invalid") };
+            assert_eq!((field.as_str(), told.as_str()), ("name", value));
+            assert!(!limit.is_empty());
         }
         tree(&"a".repeat(255)).expect("the longest");
         canonical("key", FolderKind::Flat, &"a/".repeat(512)).expect("the longest");

@@ -59,11 +59,17 @@ impl Channels {
             let client = self.client(address).await.map_err(Failure::NotSent)?;
             let answer = (call.0)(client, &self.dial).await;
             answer.map(tonic::Response::into_inner).map_err(|status| {
-                if status.details().is_empty() { ended(&status, true, false) } else { Failure::Answered(Error::from_status(&status, false)) }
+                if status.details().is_empty() {
+                    ended(&status, true, false)
+                } else {
+                    Failure::Answered(Error::from_status(&status, false))
+                }
             })
         };
         let late = || Error::unavailable(format!("node at {address} did not answer in time"), Duration::from_millis(50));
-        tokio::time::timeout(until.saturating_duration_since(Instant::now()).min(CALL_TIMEOUT), asked).await.unwrap_or_else(|_| Err(Failure::Lost(late())))
+        tokio::time::timeout(until.saturating_duration_since(Instant::now()).min(CALL_TIMEOUT), asked)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Lost(late())))
     }
 }
 
@@ -115,7 +121,9 @@ impl Router {
             match judge(&failure, attempts, 0, None, until) {
                 Decision::GiveUp { error } => return Err(error),
                 Decision::GoTo { .. } => return Err(policy::surrender(failure.error(), false)),
-                Decision::RetryHere { after } | Decision::TryAnother { after } | Decision::Refresh { after } => tokio::time::sleep(after).await,
+                Decision::RetryHere { after } | Decision::TryAnother { after } | Decision::Refresh { after } => {
+                    tokio::time::sleep(after).await
+                }
             }
         }
     }

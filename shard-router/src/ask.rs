@@ -71,7 +71,11 @@ impl Touched<'_> {
             None => self.place = Some(place.clone()),
             Some(seen) if seen.group_id != place.group_id => {
                 let groups = [seen.group_id, place.group_id].map(|group| group.map_or_else(|| "?".into(), |id| id.to_string()));
-                return Err(Error::invalid("keys", "all in one group: transactions across groups are not supported yet", groups.join(" and ")));
+                return Err(Error::invalid(
+                    "keys",
+                    "all in one group: transactions across groups are not supported yet",
+                    groups.join(" and "),
+                ));
             }
             // Several shards of one group: no single epoch says it.
             Some(seen) if seen.start != place.start => {
@@ -92,9 +96,10 @@ impl Touched<'_> {
 
     fn condition(&mut self, c: &v1::Condition) -> Result<(), Error> {
         match &c.test {
-            Some(condition::Test::RangeEmpty(condition::RangeEmpty { end }) | condition::Test::RangeUnchanged(condition::RangeUnchanged { end, .. })) => {
-                self.range(&c.key, end)
-            }
+            Some(
+                condition::Test::RangeEmpty(condition::RangeEmpty { end })
+                | condition::Test::RangeUnchanged(condition::RangeUnchanged { end, .. }),
+            ) => self.range(&c.key, end),
             _ => self.key(&c.key),
         }
     }
@@ -102,7 +107,9 @@ impl Touched<'_> {
     fn operation(&mut self, o: &v1::Operation) -> Result<(), Error> {
         use operation::Op;
         match &o.op {
-            Some(Op::Get(operation::Get { key }) | Op::Delete(operation::Delete { key }) | Op::Add(operation::Add { key, .. })) => self.key(key),
+            Some(Op::Get(operation::Get { key }) | Op::Delete(operation::Delete { key }) | Op::Add(operation::Add { key, .. })) => {
+                self.key(key)
+            }
             Some(Op::Put(put)) => self.key(&put.key),
             Some(Op::PutVersionstamped(put)) => self.key(&put.prefix),
             Some(Op::DeleteRange(range)) => self.range(&range.start, &range.end),

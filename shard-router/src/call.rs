@@ -54,7 +54,14 @@ impl Router {
         }
     }
 
-    async fn attempt(&self, tenant_id: u64, ask: &dyn Ask, target: &Target, course: &mut Course, until: Instant) -> Result<response::Body, Failure> {
+    async fn attempt(
+        &self,
+        tenant_id: u64,
+        ask: &dyn Ask,
+        target: &Target,
+        course: &mut Course,
+        until: Instant,
+    ) -> Result<response::Body, Failure> {
         let now = Instant::now();
         let time_left = until.saturating_duration_since(now);
         let mut body = ask.body(&target.place);
@@ -71,7 +78,14 @@ impl Router {
     }
 
     /// Applies the policy: waits and notes where to go next, or gives up.
-    async fn recover(&self, tenant_id: u64, failure: Failure, target: Option<Target>, course: &mut Course, until: Instant) -> Result<(), Error> {
+    async fn recover(
+        &self,
+        tenant_id: u64,
+        failure: Failure,
+        target: Option<Target>,
+        course: &mut Course,
+        until: Instant,
+    ) -> Result<(), Error> {
         let attempt = Attempt {
             failure: &failure,
             attempts: course.attempts,
@@ -151,7 +165,8 @@ impl Router {
                 if let Some(leader) = &redirect.leader {
                     map.learn_leader(redirect.group_id, Arc::new(leader.clone()));
                 }
-                let same_owner = target.place.group_id == Some(redirect.group_id) && (redirect.epoch == 0 || redirect.epoch == target.place.epoch);
+                let same_owner =
+                    target.place.group_id == Some(redirect.group_id) && (redirect.epoch == 0 || redirect.epoch == target.place.epoch);
                 if !same_owner && tenant_id != metadb_proto::directory::DIRECTORY_TENANT && target.place.group_id.is_some() {
                     map.forget_tenant(tenant_id);
                 }

@@ -66,13 +66,15 @@ impl DirectoryAuthenticator {
         let until = Instant::now() + REMEMBERED;
         let key = self.loads.join(id.clone(), move || {
             async move {
-            let client = router.tenant(directory::DIRECTORY_TENANT).with_deadline(LOOKUP_DEADLINE);
-            let row = client.get(directory::access_key_key(&id)).await?;
-            row.map(|row| record::<KeyRecord>(&row).map(Arc::new)).transpose()
+                let client = router.tenant(directory::DIRECTORY_TENANT).with_deadline(LOOKUP_DEADLINE);
+                let row = client.get(directory::access_key_key(&id)).await?;
+                row.map(|row| record::<KeyRecord>(&row).map(Arc::new)).transpose()
             }
             .boxed()
         });
-        let key = key.await.map_err(|error| Error::unavailable(format!("the directory can't tell who this is: {error}"), Duration::from_millis(100)))?;
+        let key = key
+            .await
+            .map_err(|error| Error::unavailable(format!("the directory can't tell who this is: {error}"), Duration::from_millis(100)))?;
         self.remember(access_key_id, Remembered { key: key.clone(), until });
         Ok(key)
     }

@@ -24,7 +24,8 @@ const LOAD_JITTER_MICROS: u64 = 2_000;
 
 /// Decodes a record of the directory.
 pub(crate) fn record<R: Message + Default>(row: &v1::KeyValue) -> Result<R, Error> {
-    R::decode(row.value.clone()).map_err(|error| Error::Corrupt { message: format!("directory record at {}: {error}", row.key.escape_ascii()) })
+    R::decode(row.value.clone())
+        .map_err(|error| Error::Corrupt { message: format!("directory record at {}: {error}", row.key.escape_ascii()) })
 }
 
 /// All records of a kind.
@@ -186,7 +187,8 @@ async fn discover(router: Router) -> Result<Arc<NodeRef>, Error> {
     for status in statuses {
         match status {
             Ok(status) => {
-                let directory = status.groups.into_iter().find(|group| group.group_id == directory::DIRECTORY_GROUP && group.leader.is_some());
+                let directory =
+                    status.groups.into_iter().find(|group| group.group_id == directory::DIRECTORY_GROUP && group.leader.is_some());
                 if directory.as_ref().is_some_and(|found| best.as_ref().is_none_or(|best| found.term > best.term)) {
                     best = directory;
                 }
@@ -203,6 +205,11 @@ async fn discover(router: Router) -> Result<Arc<NodeRef>, Error> {
         map.learn_leader(directory::DIRECTORY_GROUP, Arc::clone(&leader));
         return Ok(leader);
     }
-    let why = || Error::unavailable(format!("none of the {} nodes known knows a leader of the directory", addresses.len()), Duration::from_millis(100));
+    let why = || {
+        Error::unavailable(
+            format!("none of the {} nodes known knows a leader of the directory", addresses.len()),
+            Duration::from_millis(100),
+        )
+    };
     Err(refused.unwrap_or_else(why))
 }

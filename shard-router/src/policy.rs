@@ -183,7 +183,9 @@ fn follow(attempt: &Attempt<'_>, redirect: &v1::Redirect, backoff: Duration) -> 
 
 fn wait_of(decision: &Decision) -> Duration {
     match decision {
-        Decision::RetryHere { after } | Decision::GoTo { after, .. } | Decision::TryAnother { after } | Decision::Refresh { after } => *after,
+        Decision::RetryHere { after } | Decision::GoTo { after, .. } | Decision::TryAnother { after } | Decision::Refresh { after } => {
+            *after
+        }
         Decision::GiveUp { .. } => Duration::ZERO,
     }
 }

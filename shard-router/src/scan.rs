@@ -129,7 +129,8 @@ pub(crate) async fn run(router: &Router, tenant_id: u64, scan: Scan, until: Inst
             page.continuation = Bytes::new();
             return Ok(page);
         }
-        let limit = if scan.limit == 0 && page.rows.is_empty() { 0 } else { u32::try_from(most_rows - page.rows.len()).unwrap_or(u32::MAX) };
+        let limit =
+            if scan.limit == 0 && page.rows.is_empty() { 0 } else { u32::try_from(most_rows - page.rows.len()).unwrap_or(u32::MAX) };
         let asked = Part { scan: &scan, cursor: &cursor, limit };
         let (answer, place) = router.call(tenant_id, &asked, until).await?;
         let answer = expect_answer!(answer, Scan)?;

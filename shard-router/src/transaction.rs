@@ -34,9 +34,15 @@ struct State {
 
 /// What one operation makes of keys, in the order written.
 enum Write {
-    Key { key: Bytes, effect: Effect },
+    Key {
+        key: Bytes,
+        effect: Effect,
+    },
     /// From start to end, everything gone.
-    Range { start: Bytes, end: Bytes },
+    Range {
+        start: Bytes,
+        end: Bytes,
+    },
 }
 
 #[derive(Clone)]

@@ -44,26 +44,33 @@ fn check<T>(request: &Request<T>) -> Result<(), Status> {
     if token == Some(&format!("Bearer {TOKEN}")) { Ok(()) } else { Err(Error::Unauthenticated { message: "who?".into() }.to_status()) }
 }
 
+/// The one answer of a kind, out of all.
 macro_rules! unary {
-    ($($name:ident, $kind:ident, $request:ident => $response:ident;)*) => {
-        $(async fn $name(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
-            check(&request)?;
-            match self.answer(request::Body::$kind(request.into_inner())).await? {
-                response::Body::$kind(answer) => Ok(Response::new(answer)),
-                _ => Err(Status::internal("mixed up")),
-            }
-        })*
-    };
+    ($door:expr, $request:expr, $kind:ident) => {{
+        check(&$request)?;
+        match $door.answer(request::Body::$kind($request.into_inner())).await? {
+            response::Body::$kind(answer) => Ok(Response::new(answer)),
+            _ => Err(Status::internal("mixed up")),
+        }
+    }};
 }
 
 #[tonic::async_trait]
 impl Kv for Door {
-    unary! {
-        get, Get, GetRequest => GetResponse;
-        multi_get, MultiGet, MultiGetRequest => MultiGetResponse;
-        scan, Scan, ScanRequest => ScanResponse;
-        walk, Walk, WalkRequest => WalkResponse;
-        transact, Transact, TransactRequest => TransactResponse;
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        unary!(self, request, Get)
+    }
+    async fn multi_get(&self, request: Request<v1::MultiGetRequest>) -> Result<Response<v1::MultiGetResponse>, Status> {
+        unary!(self, request, MultiGet)
+    }
+    async fn scan(&self, request: Request<v1::ScanRequest>) -> Result<Response<v1::ScanResponse>, Status> {
+        unary!(self, request, Scan)
+    }
+    async fn walk(&self, request: Request<v1::WalkRequest>) -> Result<Response<v1::WalkResponse>, Status> {
+        unary!(self, request, Walk)
+    }
+    async fn transact(&self, request: Request<v1::TransactRequest>) -> Result<Response<v1::TransactResponse>, Status> {
+        unary!(self, request, Transact)
     }
 
     type ExchangeStream = Pin<Box<dyn Stream<Item = Result<v1::ResponseFrame, Status>> + Send>>;
@@ -74,7 +81,8 @@ impl Kv for Door {
         let answers = request.into_inner().filter_map(|frame| async { frame.ok() }).map(move |frame| {
             let door = door.clone();
             async move {
-                let answers = frame.requests.into_iter().map(|request| async {
+                let door = &door;
+                let answers = frame.requests.into_iter().map(|request| async move {
                     let body = match door.answer(request.body.expect("a body")).await {
                         Ok(body) => body,
                         Err(error) => response::Body::Error(error.to_proto()),
@@ -106,22 +114,22 @@ impl NodeAdmin for Door {
         Ok(Response::new(v1::StatusResponse { node: Some(self.this.clone()), cluster_id, groups, ..Default::default() }))
     }
     async fn create_replica(&self, _: Request<v1::CreateReplicaRequest>) -> Result<Response<v1::CreateReplicaResponse>, Status> {
-        Ok(Response::default())
+        Ok(Response::new(v1::CreateReplicaResponse::default()))
     }
     async fn change_members(&self, _: Request<v1::ChangeMembersRequest>) -> Result<Response<v1::ChangeMembersResponse>, Status> {
-        Ok(Response::default())
+        Ok(Response::new(v1::ChangeMembersResponse::default()))
     }
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        Ok(Response::default())
+        Ok(Response::new(v1::TransferLeaderResponse::default()))
     }
     async fn adopt_shard(&self, _: Request<v1::AdoptShardRequest>) -> Result<Response<v1::AdoptShardResponse>, Status> {
-        Ok(Response::default())
+        Ok(Response::new(v1::AdoptShardResponse::default()))
     }
     async fn drop_shard(&self, _: Request<v1::DropShardRequest>) -> Result<Response<v1::DropShardResponse>, Status> {
-        Ok(Response::default())
+        Ok(Response::new(v1::DropShardResponse::default()))
     }
     async fn flush(&self, _: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {
-        Ok(Response::default())
+        Ok(Response::new(v1::FlushResponse::default()))
     }
 }
 
@@ -173,6 +181,10 @@ async fn both_transports_read_and_write_and_frames_gather_requests() {
     for transport in [Transport::Framed, Transport::Unary] {
         let (memory, door, _server) = one_node().await;
         let client = router(&door.this, transport).tenant(TENANT);
+        // Errors cross the wire as what they are: both are retried, and nothing is done twice.
+        let unknown = Error::UnknownOutcome { message: "the leader stepped down".into() };
+        let refused = Error::unavailable("an election", Duration::from_millis(1));
+        memory.script([memory::Scripted::Refuse(refused), memory::Scripted::DoThenFail(unknown)]);
         let puts = (0..1000).map(|n| {
             let client = client.clone();
             async move { client.transact(vec![condition::absent(format!("k{n}"))], vec![operation::put(format!("k{n}"), "v")]).await }
@@ -194,7 +206,8 @@ async fn both_transports_read_and_write_and_frames_gather_requests() {
 #[tokio::test]
 async fn requests_in_flight_are_bounded_and_all_are_served() {
     let (_, door, _server) = one_node().await;
-    let config = RouterConfig { seeds: vec![door.this.address.clone()], token: TOKEN.into(), in_flight_per_node: 3, ..RouterConfig::default() };
+    let config =
+        RouterConfig { seeds: vec![door.this.address.clone()], token: TOKEN.into(), in_flight_per_node: 3, ..RouterConfig::default() };
     let client = Router::new(config).tenant(TENANT);
     let gets = futures::future::join_all((0..3000).map(|n| client.get(format!("k{n}")))).await;
     gets.into_iter().for_each(|got| assert!(got.expect("read").is_none()));
@@ -245,7 +258,8 @@ async fn a_follower_sends_to_the_leader_and_the_router_remembers() {
 async fn a_wrong_token_is_told_at_once() {
     for transport in [Transport::Framed, Transport::Unary] {
         let (_, door, _server) = one_node().await;
-        let config = RouterConfig { seeds: vec![door.this.address.clone()], token: "key.WRONG.x".into(), transport, ..RouterConfig::default() };
+        let config =
+            RouterConfig { seeds: vec![door.this.address.clone()], token: "key.WRONG.x".into(), transport, ..RouterConfig::default() };
         let refused = Router::new(config).tenant(TENANT).get("k").await;
         assert!(matches!(refused, Err(Error::Unauthenticated { .. })), "{refused:?}");
     }

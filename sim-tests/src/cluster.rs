@@ -7,6 +7,7 @@ mod set_up;
 
 pub use machine::Machine;
 
+use crate::planted::Planted;
 use crate::trace::Trace;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
@@ -23,7 +24,7 @@ use std::time::Duration;
 /// What messages take while nothing is wrong.
 const LATENCY: Range<Duration> = Duration::from_micros(200)..Duration::from_micros(900);
 /// What syncs take while nothing is wrong: long enough that a kill finds some unfinished.
-const SYNC_LATENCY: Range<Duration> = Duration::from_micros(800)..Duration::from_millis(4);
+const SYNC_LATENCY: Range<Duration> = Duration::from_millis(1)..Duration::from_millis(10);
 /// Groups beside the directory.
 const GROUPS: u32 = 2;
 /// Port of every node's gRPC door.
@@ -43,11 +44,11 @@ impl Cluster {
     /// # Panics
     /// If more than 200 are asked for.
     #[must_use]
-    pub fn new(size: usize, seed: u64, trace: &Trace) -> Self {
+    pub fn new(size: usize, seed: u64, planted: Option<Planted>, trace: &Trace) -> Self {
         let secret = ClusterSecret::new(vec![7; ClusterSecret::MIN_BYTES]).expect("long enough");
         let handle = Handle::current();
         let addresses: Vec<_> = (0..size).map(|i| format!("{}:{PORT}", ip(0, i))).collect();
-        let machines = (0..size).map(|i| Machine::new(i, &addresses, seed, &secret, trace)).collect();
+        let machines = (0..size).map(|i| Machine::new(i, &addresses, &machine::Seeded { seed, secret: &secret, planted, trace })).collect();
         let cluster = Cluster { handle, machines, clients: Mutex::default(), secret };
         for machine in &cluster.machines {
             let node = cluster.handle.create_node().name(format!("node-{}", machine.node_id())).ip(machine.ip());

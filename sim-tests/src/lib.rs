@@ -14,12 +14,16 @@
 //! Limits of the simulated network, all of them kinder than the real one: a message is never lost inside a connection, only late;
 //! a connection that is cut does not fail by itself. Real processes on real disks are the part of `jepsen`.
 
+#![cfg_attr(madsim, expect(clippy::disallowed_methods, reason = "in the simulator tokio's Instant is std's, on virtual time"))]
+
 #[cfg(madsim)]
 pub mod cluster;
 #[cfg(madsim)]
 pub mod healing;
 #[cfg(madsim)]
 pub mod nemesis;
+#[cfg(madsim)]
+pub mod planted;
 #[cfg(madsim)]
 pub mod run;
 #[cfg(madsim)]

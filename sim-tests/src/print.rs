@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use sim_tests::nemesis::{Bites, FAULTS};
+use sim_tests::planted::Planted;
 use sim_tests::run::{self, Plan, Report};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ struct Args {
     /// Seconds of virtual time with faults.
     #[arg(long, default_value_t = Plan::default().chaos.as_secs())]
     chaos: u64,
+    /// Plant a deliberate bug, to see that it is caught: syncs-are-lies, repeats-without-id, stale-reads.
+    #[arg(long)]
+    planted: Option<Planted>,
     /// What the libraries log goes to standard error, filtered so.
     #[arg(long)]
     log: Option<String>,
@@ -43,7 +47,7 @@ pub(crate) fn main() -> ExitCode {
         let filter = tracing_subscriber::EnvFilter::new(filter);
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_ansi(false).init();
     }
-    let plan = Plan { nodes: args.nodes, chaos: Duration::from_secs(args.chaos), ..Plan::default() };
+    let plan = Plan { nodes: args.nodes, chaos: Duration::from_secs(args.chaos), planted: args.planted, ..Plan::default() };
     match run_all(&args, plan) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

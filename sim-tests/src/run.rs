@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::healing;
 use crate::nemesis::{self, Bites};
+use crate::planted::Planted;
 use crate::trace::Trace;
 use crate::verdict::{self, Final};
 use crate::watcher;
@@ -23,11 +24,13 @@ pub struct Plan {
     pub clients: [usize; 3],
     /// Virtual time after which a run is taken for stuck.
     pub limit: Duration,
+    /// A deliberate bug, to see that it is caught.
+    pub planted: Option<Planted>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { nodes: 3, chaos: Duration::from_secs(12), clients: [4, 2, 3], limit: Duration::from_secs(300) }
+        Plan { nodes: 3, chaos: Duration::from_secs(12), clients: [4, 2, 3], limit: Duration::from_secs(300), planted: None }
     }
 }
 
@@ -99,8 +102,8 @@ fn simulate(seed: u64, plan: Plan) -> Report {
 
 async fn scenario(seed: u64, plan: Plan) -> Report {
     let trace = Trace::new();
-    let shared = Shared::new(trace.clone());
-    let cluster = Arc::new(Cluster::new(plan.nodes, seed, &trace));
+    let shared = Shared::new(trace.clone(), plan.planted);
+    let cluster = Arc::new(Cluster::new(plan.nodes, seed, plan.planted, &trace));
     let tenants = cluster.set_up(2).await;
     let clients = clients(&cluster, &shared, &tenants, plan.clients);
     let stop_watching = Arc::new(AtomicBool::new(false));
@@ -123,7 +126,7 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
     let ended = at.spawn(async move {
         let missing = healing::well(&healing, &reading).await;
         let mut last = Final::default();
-        let problems = final_reads::all(&reading, &mut last).await;
+        let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
         last.samples = healing::identical(&healing, &reading.shared.trace).await;
         (missing, problems, last)
     });

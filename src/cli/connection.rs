@@ -26,7 +26,15 @@ pub(crate) struct Connection {
     #[arg(long, global = true, env = "CAIRN_ACCESS_KEY_ID", value_name = "ID", requires = "secret_access_key")]
     access_key_id: Option<String>,
     /// Its secret. Better given as a variable: other users see command lines.
-    #[arg(long, global = true, env = "CAIRN_SECRET_ACCESS_KEY", value_name = "SECRET", hide_env_values = true, allow_hyphen_values = true, requires = "access_key_id")]
+    #[arg(
+        long,
+        global = true,
+        env = "CAIRN_SECRET_ACCESS_KEY",
+        value_name = "SECRET",
+        hide_env_values = true,
+        allow_hyphen_values = true,
+        requires = "access_key_id"
+    )]
     secret_access_key: Option<String>,
     /// File with the cluster secret, instead of a key: for the first operator's key of a new cluster.
     #[arg(long, global = true, env = "CAIRN_CLUSTER_SECRET_FILE", value_name = "FILE")]
@@ -150,7 +158,9 @@ impl Connection {
             endpoints.clone_from(&context.s3_endpoints);
         }
         if endpoints.is_empty() {
-            return Err(Failure::usage("no S3 endpoint is known").hint("give --s3-endpoint http://host:port: the bytes of files travel over S3"));
+            return Err(
+                Failure::usage("no S3 endpoint is known").hint("give --s3-endpoint http://host:port: the bytes of files travel over S3")
+            );
         }
         let region = context.map_or_else(|| "us-east-1".to_owned(), |context| context.region);
         Ok(S3Session { endpoints, region, key })
@@ -178,7 +188,9 @@ impl Connection {
             return Ok(self.endpoint.clone());
         }
         let known = context.map(|context| context.endpoints.clone()).filter(|endpoints| !endpoints.is_empty());
-        known.ok_or_else(|| Failure::usage("no endpoint is known").hint("give --endpoint host:port, or start a cluster here with `cairn dev`"))
+        known.ok_or_else(|| {
+            Failure::usage("no endpoint is known").hint("give --endpoint host:port, or start a cluster here with `cairn dev`")
+        })
     }
 
     fn nobody(&self, wanted: &str) -> Failure {

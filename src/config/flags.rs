@@ -52,17 +52,22 @@ impl Overrides {
         let mut all = toml::Table::try_from(config).map_err(|error| broken(error.to_string()))?;
         for (setting, text) in &self.0 {
             let value = parse(setting, text)?;
-            let table = if setting.section.is_empty() { Some(&mut all) } else { all.get_mut(&setting.section).and_then(Value::as_table_mut) };
+            let table =
+                if setting.section.is_empty() { Some(&mut all) } else { all.get_mut(&setting.section).and_then(Value::as_table_mut) };
             table.ok_or_else(|| broken(format!("no section {}", setting.section)))?.insert(setting.name.clone(), value);
         }
         // What is left to go wrong is a word that is not one of its choices: `--log-format xml`.
-        all.try_into().map_err(|error: toml::de::Error| Failure::usage(format!("a flag or variable is wrong: {}", error.message())))
+        all.try_into().map_err(|error: toml::de::Error| {
+            Failure::usage(format!("a flag or variable is wrong: {}", error.message())).hint(super::WHERE_TOLD)
+        })
     }
 }
 
 /// A value as the default's type has it.
 fn parse(setting: &Setting, text: &str) -> Result<Value, Failure> {
-    let invalid = |limit: &str| Failure::usage(format!("invalid --{} or {}: must be {limit}, is {text:?}", setting.flag, setting.variable));
+    let invalid = |limit: &str| {
+        Failure::usage(format!("invalid --{} or {}: must be {limit}, is {text:?}", setting.flag, setting.variable)).hint(super::WHERE_TOLD)
+    };
     let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
     match setting.default.as_str() {
         "true" | "false" => text.parse().map(Value::Boolean).map_err(|_| invalid("true or false")),

@@ -18,6 +18,9 @@ const INITIAL_GROUPS_MAX: u32 = 256;
 /// An election takes longer than this many heartbeats, so that one that is lost or late starts none.
 const HEARTBEATS_PER_ELECTION: u64 = 3;
 
+/// Where a person finds what a setting may be.
+const WHERE_TOLD: &str = "`cairn node --example-config` prints every setting with its meaning";
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -143,19 +146,18 @@ impl Default for LogConfig {
 
 /// A setting that can't be used: which one, what it may be, what it was.
 fn invalid(field: &str, limit: impl std::fmt::Display, value: impl std::fmt::Display) -> Failure {
-    Failure::usage(format!("invalid setting {field}: must be {limit}, is {value}"))
-        .hint("`cairn node --example-config` prints every setting with its meaning")
+    Failure::usage(format!("invalid setting {field}: must be {limit}, is {value}")).hint(WHERE_TOLD)
 }
 
 impl NodeConfig {
     /// Reads a file. Paths in it are taken from where the process runs.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("can't read the settings in {}: {error}", path.display())).hint("`cairn node --example-config` prints a file to start from")
+            Failure::usage(format!("can't read the settings in {}: {error}", path.display()))
+                .hint("`cairn node --example-config` prints a file to start from")
         })?;
         toml::from_str(&text).map_err(|error| {
-            Failure::usage(format!("the settings in {} are wrong: {}", path.display(), error.to_string().trim_end()))
-                .hint("`cairn node --example-config` prints every setting with its meaning")
+            Failure::usage(format!("the settings in {} are wrong: {}", path.display(), error.to_string().trim_end())).hint(WHERE_TOLD)
         })
     }
 
@@ -167,9 +169,14 @@ impl NodeConfig {
         if self.cluster_secret_file.as_os_str().is_empty() {
             return Err(invalid("cluster_secret_file", "a file", "empty"));
         }
-        let hex = self.cluster_id.len() == CLUSTER_ID_DIGITS && self.cluster_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let hex =
+            self.cluster_id.len() == CLUSTER_ID_DIGITS && self.cluster_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if !self.cluster_id.is_empty() && !hex {
-            return Err(invalid("cluster_id", format!("{CLUSTER_ID_DIGITS} hex digits in lower case, or empty"), format!("{:?}", self.cluster_id)));
+            return Err(invalid(
+                "cluster_id",
+                format!("{CLUSTER_ID_DIGITS} hex digits in lower case, or empty"),
+                format!("{:?}", self.cluster_id),
+            ));
         }
         door("listen", &self.listen, "advertise", &self.advertise)?;
         door("s3.listen", &self.s3.listen, "s3.advertise", &self.s3.advertise)?;
@@ -178,7 +185,9 @@ impl NodeConfig {
             return Err(invalid("s3.region", "a name", "empty"));
         }
         self.validate_numbers()?;
-        crate::telemetry::filter(&self.log.level).map(|_| ()).map_err(|error| invalid("log.level", "a filter such as info or metadb=debug,info", error))
+        crate::telemetry::filter(&self.log.level)
+            .map(|_| ())
+            .map_err(|error| invalid("log.level", "a filter such as info or metadb=debug,info", error))
     }
 
     fn validate_numbers(&self) -> Result<(), Failure> {

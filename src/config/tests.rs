@@ -39,7 +39,19 @@ fn every_setting_is_in_the_example_with_a_meaning() {
 #[test]
 fn flags_win_over_the_file_and_have_its_types() {
     let file: NodeConfig = toml::from_str("listen = \"10.0.0.1:1\"\n[raft]\nheartbeat_ms = 50\n").expect("parses");
-    let given = ["--listen", "10.0.0.2:2", "--bootstrap", "--join", "a:1, b:2", "--raft-heartbeat-ms", "60", "--labels", "pod=a", "--log-format", "json"];
+    let given = [
+        "--listen",
+        "10.0.0.2:2",
+        "--bootstrap",
+        "--join",
+        "a:1, b:2",
+        "--raft-heartbeat-ms",
+        "60",
+        "--labels",
+        "pod=a",
+        "--log-format",
+        "json",
+    ];
     let config = flags(&given).apply(&file).expect("applies");
     assert_eq!(config.listen, "10.0.0.2:2");
     assert!(config.bootstrap);

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::output::Progress;
 use crate::s3_client::{Ask, PART_BYTES, S3Client, S3Error, Took};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Copier<'_> {
             self.progress.advance(file.bytes);
             Ok::<Sum, Failure>(sum)
         });
-        futures::stream::iter(sent).buffered(self.workers).collect::<Vec<_>>().await.into_iter().collect()
+        futures::stream::iter(sent).buffered(self.workers).try_collect().await
     }
 
     /// Reads all files, each through another node than it went in by, and compares.
@@ -81,7 +81,7 @@ impl Copier<'_> {
             self.progress.advance(file.bytes);
             Ok::<Verdict, Failure>(verdict)
         });
-        futures::stream::iter(read).buffered(self.workers).collect::<Vec<_>>().await.into_iter().collect()
+        futures::stream::iter(read).buffered(self.workers).try_collect().await
     }
 
     async fn upload_one(&self, node: usize, file: &TreeFile) -> Result<Sum, Failure> {
@@ -100,7 +100,8 @@ impl Copier<'_> {
         while !part.is_empty() {
             hash.update(&part);
             bytes += part.len() as u64;
-            let number = u16::try_from(etags.len() + 1).map_err(|_| Failure::failed(format!("{} has too many parts", file.path.display())))?;
+            let number =
+                u16::try_from(etags.len() + 1).map_err(|_| Failure::failed(format!("{} has too many parts", file.path.display())))?;
             let ask = Ask::PutPart { key, upload: &upload, number, body: part };
             etags.push(self.seen.add(self.s3.put_part(node, self.bucket, ask).await.map_err(failed)?));
             part = read_part(&mut source).map_err(unreadable)?;

@@ -26,6 +26,9 @@ const DOWN_AT_MOST: Duration = Duration::from_secs(5);
 /// At least this long, even if the upload is done before.
 const DOWN_AT_LEAST: Duration = Duration::from_millis(1500);
 
+/// How long the third copy of the sampled file is waited for.
+const COPIED_WITHIN: Duration = Duration::from_secs(15);
+
 /// What the person asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct DemoOptions {
@@ -131,6 +134,7 @@ async fn play(options: &DemoOptions, tree: &Tree, running: &DevCluster) -> Resul
     let verdicts = copier_of(options, running, &progress, &reads, &tree.files, &sums).await;
     progress.finish();
     let verdicts = verdicts?;
+    let read_seconds = started.elapsed().as_secs_f64();
     let sample = sample(running, tree).await;
     let mismatches = verdicts.iter().filter(|verdict| **verdict == Verdict::Differs).count();
     let different = tree.files.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Differs);
@@ -141,7 +145,7 @@ async fn play(options: &DemoOptions, tree: &Tree, running: &DevCluster) -> Resul
         bytes: tree.bytes,
         skipped: tree.skipped,
         upload_seconds,
-        read_seconds: started.elapsed().as_secs_f64(),
+        read_seconds,
         longest_pause_ms: u64::try_from(writes.longest_pause().max(reads.longest_pause()).as_millis()).unwrap_or(u64::MAX),
         retries: writes.retries() + reads.retries(),
         mismatches,
@@ -214,9 +218,20 @@ impl Upload<'_> {
     }
 }
 
-/// Where the copies of one file lie, as its record says: the largest file, because an empty one has none.
+/// Where the copies of one file lie, as its record says: the largest file, because an empty one has none. A copy that the killed node
+/// missed is made in the background: it gets a while.
 async fn sample(running: &DevCluster, tree: &Tree) -> Option<Sample> {
     let file = tree.files.iter().max_by_key(|file| file.bytes)?;
-    let nodes = crate::cli::copies(running.router(), DEMO, &format!("/{DEMO}/{}", file.key)).await.ok()?;
-    Some(Sample { key: file.key.clone(), bytes: file.bytes, nodes })
+    let (router, path, started) = (running.router(), format!("/{DEMO}/{}", file.key), Instant::now());
+    let wanted = running.cluster.size().min(object_gateway::content::COPIES);
+    loop {
+        let nodes = crate::cli::copies(router.clone(), DEMO, &path).await.ok();
+        match nodes {
+            Some(nodes) if nodes.len() >= wanted || started.elapsed() > COPIED_WITHIN => {
+                return Some(Sample { key: file.key.clone(), bytes: file.bytes, nodes });
+            }
+            None if started.elapsed() > COPIED_WITHIN => return None,
+            Some(_) | None => tokio::time::sleep(LOOK_EVERY * 10).await,
+        }
+    }
 }

@@ -65,7 +65,10 @@ impl DevFolder {
         if is_new {
             // Last: a folder with a plan has everything else.
             let text = toml::to_string(&folder.plan).map_err(|error| Failure::failed(format!("the plan can't be encoded: {error}")))?;
-            write_durably(&folder.path.join("dev.toml"), format!("# The nodes of `cairn dev`, decided at the first start.\n{text}").as_bytes())?;
+            write_durably(
+                &folder.path.join("dev.toml"),
+                format!("# The nodes of `cairn dev`, decided at the first start.\n{text}").as_bytes(),
+            )?;
         }
         Ok(folder)
     }
@@ -188,14 +191,18 @@ fn agree(path: &Path, plan: Plan, nodes: Option<u16>, port_base: Option<u16>) ->
     }
     let first = plan.nodes.first().map_or(0, |doors| doors.grpc);
     if let Some(asked) = port_base.filter(|asked| asked + 1 != first) {
-        return Err(Failure::usage(format!("the nodes in {} live at ports from {}, not from {asked}", path.display(), first - 1)).hint(other));
+        return Err(
+            Failure::usage(format!("the nodes in {} live at ports from {}, not from {asked}", path.display(), first - 1)).hint(other)
+        );
     }
     ports::again(&plan.nodes)
 }
 
 /// A folder without a plan must be empty, but for what an interrupted first start left.
 fn refuse_contents(path: &Path) -> Result<(), Failure> {
-    let ours = |name: &str| name == "cluster.secret" || name == "lock" || (name.starts_with("node-") && name.ends_with(".toml")) || name.ends_with(".draft");
+    let ours = |name: &str| {
+        name == "cluster.secret" || name == "lock" || (name.starts_with("node-") && name.ends_with(".toml")) || name.ends_with(".draft")
+    };
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -81,7 +81,11 @@ impl DevCluster {
         let cluster = Cluster::new(folder.specs()?, folder.secret.node_token(0));
         output::note(&format!("starting {} nodes, data in {} …", cluster.size(), folder.path().display()));
         if folder.is_new && folder.moved_ports() && options.port_base.is_none() {
-            output::note(&format!("ports from {} were in use: the nodes listen at {}", ports::DEFAULT_BASE + 1, folder.endpoints().join(", ")));
+            output::note(&format!(
+                "ports from {} were in use: the nodes listen at {}",
+                ports::DEFAULT_BASE + 1,
+                folder.endpoints().join(", ")
+            ));
         }
         cluster.start_all().await.map_err(|error| Failure::failed(error.to_string()))?;
         let up = async {

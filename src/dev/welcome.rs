@@ -33,7 +33,9 @@ impl Show for Welcome {
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let row = |node: &Endpoints| vec![node.name.clone(), node.grpc.clone(), node.s3.clone(), node.pid.map_or("down".into(), |pid| pid.to_string())];
+        let row = |node: &Endpoints| {
+            vec![node.name.clone(), node.grpc.clone(), node.s3.clone(), node.pid.map_or("down".into(), |pid| pid.to_string())]
+        };
         self.nodes.iter().map(row).collect()
     }
 }

@@ -116,7 +116,8 @@ impl Wired {
         let peers = Arc::new(DirectoryPeers::open(folder.folder("state")?.join("peers.toml")));
         let content_config = ContentConfig { node_id: identity.node_id, cluster_id: identity.cluster_id.clone() };
         let parts = content::Parts { peers: Arc::clone(&peers) as _, ledger: Arc::new(fs.clone()), secret };
-        let content = ContentStore::open(&folder.folder("content")?, content_config, parts).map_err(|error| Failure::from(error).during("opening the content store"))?;
+        let content = ContentStore::open(&folder.folder("content")?, content_config, parts)
+            .map_err(|error| Failure::from(error).during("opening the content store"))?;
         Ok(Wired { node, router, fs, content, authenticator, peers })
     }
 }
@@ -155,7 +156,9 @@ fn storage(what: &str, error: &EngineError) -> Failure {
     let failure = Failure::failed(format!("{what}: {error}"));
     match error {
         EngineError::Full { .. } => failure.hint("make room on the disk, then start the node again"),
-        EngineError::Corrupt { .. } => failure.hint("move the data folder away and start with an empty one: the node copies everything from the others"),
+        EngineError::Corrupt { .. } => {
+            failure.hint("move the data folder away and start with an empty one: the node copies everything from the others")
+        }
         EngineError::Foreign { .. } | EngineError::Io { .. } | EngineError::Stopped { .. } => failure,
     }
 }

@@ -115,7 +115,8 @@ async fn serve_s3(
 }
 
 /// Lets grpcurl and its like find out what the node serves.
-fn reflection() -> Result<tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>, Failure> {
+fn reflection() -> Result<tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>, Failure>
+{
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(metadb_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(fs_layer::FILE_DESCRIPTOR_SET)

@@ -6,42 +6,42 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// The binary under test.
-pub const CAIRN: &str = env!("CARGO_BIN_EXE_cairn");
+pub(crate) const CAIRN: &str = env!("CARGO_BIN_EXE_cairn");
 
 /// A command with an environment of its own: no setting of the person who runs the tests reaches it.
-pub fn cairn(args: &[&str]) -> Command {
+pub(crate) fn cairn(args: &[&str]) -> Command {
     let mut command = Command::new(CAIRN);
     command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("CAIRN_"))).args(args);
     command
 }
 
 /// Runs a command to its end.
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     cairn(args).stdin(Stdio::null()).output().expect("the binary runs")
 }
 
 /// What a command wrote to standard error.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What a command wrote to standard output.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A cluster of `cairn dev`. Stopped in an orderly way when dropped.
-pub struct Dev {
+pub(crate) struct Dev {
     process: Child,
     /// What it said of itself.
-    pub told: serde_json::Value,
+    pub(crate) told: serde_json::Value,
     /// Its folder.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 impl Dev {
     /// Starts a cluster and waits until it is ready.
-    pub fn start(data: &Path, nodes: u16) -> Dev {
+    pub(crate) fn start(data: &Path, nodes: u16) -> Dev {
         let args = ["dev", "-o", "json", "--nodes", &nodes.to_string(), "--data", data.to_str().expect("a plain path")];
         let mut process = cairn(&args).stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the binary runs");
         let mut text = String::new();
@@ -57,13 +57,13 @@ impl Dev {
     }
 
     /// Runs a command against it.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         cairn(args).env("CAIRN_CONTEXT", self.data.join("credentials.toml")).stdin(Stdio::null()).output().expect("the binary runs")
     }
 
     /// Runs a command that must do, and parses its JSON.
     #[track_caller]
-    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
         let output = self.run(&[args, &["-o", "json"]].concat());
         assert!(output.status.success(), "{args:?}: {}", stderr(&output));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", stdout(&output)))
@@ -71,14 +71,14 @@ impl Dev {
 
     /// Runs a command that must fail with this code; gives what it said.
     #[track_caller]
-    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
         stderr(&output)
     }
 
     /// Asks it to stop; gives whether it did so by itself within 15 seconds.
-    pub fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         let pid = rustix::process::Pid::from_raw(self.process.id().cast_signed()).expect("a pid");
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         for _ in 0..150 {
@@ -102,6 +102,6 @@ impl Drop for Dev {
 
 /// Waits, outside of any runtime.
 #[expect(clippy::disallowed_methods, reason = "a test from outside has no runtime")]
-pub fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

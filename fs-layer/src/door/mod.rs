@@ -33,7 +33,6 @@ pub struct FsDoor {
 impl FsDoor {
     /// The gRPC server.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "the door is of use only as a server")]
     pub fn new(fs: Fs, authenticator: Arc<dyn Authenticate>) -> Server {
         let server = v1::fs_server::FsServer::new(Self::inner(fs, authenticator));
         server.max_decoding_message_size(limits::MESSAGE_BYTES).max_encoding_message_size(limits::MESSAGE_BYTES)

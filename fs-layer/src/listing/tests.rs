@@ -89,6 +89,8 @@ fn common_prefixes_are_skipped_by_seeking() {
 #[test]
 fn a_made_up_continuation_is_refused() {
     for bad in ["", "zz", "02", &"01".repeat(5000)] {
-        assert!(matches!(Plan::new(String::new(), String::new(), "", 1).resume(bad), Err(Error::Invalid { field, .. }) if field == "continuation"));
+        assert!(
+            matches!(Plan::new(String::new(), String::new(), "", 1).resume(bad), Err(Error::Invalid { field, .. }) if field == "continuation")
+        );
     }
 }

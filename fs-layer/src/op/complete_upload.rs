@@ -95,7 +95,11 @@ fn choose(parts: Vec<PartInfo>, asked: &[(u32, String)]) -> Result<(Content, Vec
         }
     }
     if content.0.len() > CONTENT_PARTS {
-        return Err(Error::invalid("parts", format!("at most {CONTENT_PARTS} content parts"), format!("{} content parts", content.0.len())));
+        return Err(Error::invalid(
+            "parts",
+            format!("at most {CONTENT_PARTS} content parts"),
+            format!("{} content parts", content.0.len()),
+        ));
     }
     let left = parts.into_values().flat_map(|part| part.data.content.0).map(|part| part.content_id).collect();
     Ok((content, left))

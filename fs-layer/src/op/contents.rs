@@ -4,10 +4,10 @@
 //! out and can't be named again.
 
 use crate::driver::Plan;
+use crate::keys;
 use crate::limits::{CONTENT_PARTS, COPIES, NEW_CONTENT_PARTS};
 use crate::model::{Content, ContentPart};
 use crate::record::{ContentRecord, Record as _};
-use crate::keys;
 use metadb_proto::Error;
 use metadb_proto::v1::KeyValue;
 use shard_router::{condition, operation};

@@ -1,11 +1,11 @@
 //! Deletes many files of a folder, as S3's DeleteObjects does: in transactions of bounded size, each file by itself there or not.
 
-use super::delete::remove_entry;
 use super::Named;
+use super::delete::remove_entry;
+use crate::Namespace;
 use crate::driver::{Answer, Context, Operation, Plan, Step, run};
 use crate::limits::{DELETE_CHUNK, DELETE_MANY};
 use crate::model::NodeKind;
-use crate::Namespace;
 use bytes::Bytes;
 use metadb_proto::Error;
 use std::collections::BTreeMap;

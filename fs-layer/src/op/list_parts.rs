@@ -35,7 +35,8 @@ impl Namespace {
         }
         let limit = if limit == 0 { LIST_DEFAULT } else { limit };
         // One more than asked tells whether there is more.
-        let mut page = self.reading().db.scan(keys::upload_part(&id, after + 1), keys::upload_parts(&id).1, limit.saturating_add(1)).await?;
+        let mut page =
+            self.reading().db.scan(keys::upload_part(&id, after + 1), keys::upload_parts(&id).1, limit.saturating_add(1)).await?;
         let more = page.rows.len() > limit || (page.more && page.rows.len() < limit);
         page.rows.truncate(limit);
         Ok(PartListing { parts: page.rows.into_iter().map(part_of).collect::<Result<_, _>>()?, more })

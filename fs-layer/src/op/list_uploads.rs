@@ -34,7 +34,10 @@ impl Namespace {
         let more = page.rows.len() > limit || (page.more && page.rows.len() < limit);
         let beyond = page.rows.get(limit).map(|row| keys::upload_of(&row.key)).transpose()?;
         page.rows.truncate(limit);
-        let mut listing = UploadListing { uploads: Vec::with_capacity(page.rows.len()), more: more && beyond.is_none_or(|(name, _)| name.starts_with(&prefix)) };
+        let mut listing = UploadListing {
+            uploads: Vec::with_capacity(page.rows.len()),
+            more: more && beyond.is_none_or(|(name, _)| name.starts_with(&prefix)),
+        };
         for row in page.rows {
             let (name, id) = keys::upload_of(&row.key)?;
             if !name.starts_with(&prefix) {

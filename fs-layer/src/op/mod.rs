@@ -24,11 +24,11 @@ mod stat;
 
 use crate::limits::{ATTRIBUTES_BYTES, TEXT_BYTES};
 use crate::model::{Entry, FolderKind};
+use crate::name;
 use crate::record::{EntryRecord, EventKind, EventRecord, kind_number};
 use crate::rules::Place;
-use crate::name;
-use metadb_proto::v1::KeyValue;
 use metadb_proto::Error;
+use metadb_proto::v1::KeyValue;
 use std::collections::BTreeMap;
 
 /// A name whose folder is known: checked, with its canonical form.

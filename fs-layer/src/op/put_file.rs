@@ -10,8 +10,8 @@ use crate::error::already_exists;
 use crate::model::{Entry, FileInfo, FolderKind, NewVersion, NodeKind, Precondition};
 use crate::record::{EntryRecord, EventKind, NodeRecord, Record as _, VersionRecord, kind_number};
 use crate::{Namespace, keys, rules};
-use metadb_proto::v1::KeyValue;
 use metadb_proto::Error;
+use metadb_proto::v1::KeyValue;
 use shard_router::{condition, operation};
 
 struct PutFile<'a> {
@@ -72,7 +72,12 @@ impl<'a> Target<'a> {
     }
 
     /// The plan that gives it this version, without its contents; none if what was read does not fit together any more.
-    pub(super) async fn plan(&self, context: &Context<'_>, row: Option<&KeyValue>, version: &NewVersion) -> Result<Option<Plan<FileInfo>>, Error> {
+    pub(super) async fn plan(
+        &self,
+        context: &Context<'_>,
+        row: Option<&KeyValue>,
+        version: &NewVersion,
+    ) -> Result<Option<Plan<FileInfo>>, Error> {
         let named = self.named()?;
         let existing = named.read(row)?;
         rules::check(self.precondition, named.place(), existing.as_ref().map(|(entry, _)| entry))?;

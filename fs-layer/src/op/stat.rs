@@ -1,8 +1,8 @@
 //! Tells all that is known of a node, by id, by name, or by path. Changes nothing.
 
+use super::Named;
 use super::create_folder::folder_info;
 use super::put_file::file_info;
-use super::Named;
 use crate::driver::Context;
 use crate::error::no_entry;
 use crate::limits::ATTEMPTS;

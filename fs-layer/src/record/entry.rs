@@ -5,8 +5,8 @@
 
 use super::{Record, kind_number, kind_of, record};
 use crate::error::bad_row;
-use crate::model::{Entry, NodeKind};
 use crate::keys;
+use crate::model::{Entry, NodeKind};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use metadb_proto::Error;
 use prost::Message as _;

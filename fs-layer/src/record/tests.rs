@@ -34,13 +34,37 @@ fn entry(kind: NodeKind, name: &str) -> Entry {
     }
 }
 
-const PART_HEX: &str = "0a100101010101010101010101010101010110ac021a200202020202020202020202020202020202020202020202020202020202020202220401 02ac02";
+const PART_HEX: &str =
+    "0a100101010101010101010101010101010110ac021a200202020202020202020202020202020202020202020202020202020202020202220401 02ac02";
 
 #[test]
 fn bytes_of_format_1_are_frozen() {
     let part_hex = PART_HEX.replace(' ', "");
-    let node = NodeRecord { kind: 3, parent: 5, name: "N".into(), owner: "o".into(), created_at_ms: 1, modified_at_ms: 2, size: 3, head_version: 4, flags: 5, ..NodeRecord::new() };
-    let event = EventRecord { id: 9, node_kind: 3, parent: 1, name: "n".into(), from_parent: 2, from_name: "f".into(), version: 3, author: "a".into(), at_ms: 4, replaced_id: 5, ..EventRecord::new(EventKind::Renamed) };
+    let node = NodeRecord {
+        kind: 3,
+        parent: 5,
+        name: "N".into(),
+        owner: "o".into(),
+        created_at_ms: 1,
+        modified_at_ms: 2,
+        size: 3,
+        head_version: 4,
+        flags: 5,
+        ..NodeRecord::new()
+    };
+    let event = EventRecord {
+        id: 9,
+        node_kind: 3,
+        parent: 1,
+        name: "n".into(),
+        from_parent: 2,
+        from_name: "f".into(),
+        version: 3,
+        author: "a".into(),
+        at_ms: 4,
+        replaced_id: 5,
+        ..EventRecord::new(EventKind::Renamed)
+    };
     let info = PartInfo { number: 7, created_at_ms: 8, data: NewPart { content: Content(vec![part()]), size: 300, etag: "e".into() } };
     let data = NewUpload { content_type: "t".into(), attributes: BTreeMap::from([("k".into(), "v".into())]), author: "a".into() };
     let upload = UploadInfo { upload_id: hex::encode([3; 16]), parent: 5, name: "n".into(), created_at_ms: 8, data };

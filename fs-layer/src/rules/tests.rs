@@ -67,10 +67,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn try_rename(model: &mut Model, from: usize, to: usize, name: &str, replace: bool) {
-    let Some(((from_parent, from_name), node)) = model.entries.iter().nth(from % model.entries.len().max(1)).map(|(k, v)| (k.clone(), *v)) else {
+    let Some(((from_parent, from_name), node)) = model.entries.iter().nth(from % model.entries.len().max(1)).map(|(k, v)| (k.clone(), *v))
+    else {
         return;
     };
-    let folders: Vec<u64> = std::iter::once(ROOT).chain(model.entries.values().filter(|(_, k)| *k != NodeKind::File).map(|(id, _)| *id)).collect();
+    let folders: Vec<u64> =
+        std::iter::once(ROOT).chain(model.entries.values().filter(|(_, k)| *k != NodeKind::File).map(|(id, _)| *id)).collect();
     let to_parent = folders[to % folders.len()];
     let to_kind = model.kind(to_parent).folder().expect("a folder");
     let source = entry(from_parent, &from_name, node);
@@ -129,7 +131,10 @@ fn preconditions_say_what_they_met() {
     file.etag = "e".into();
     let folder = entry(1, "n", (2, NodeKind::Tree));
     assert!(check(&Precondition::None, place, None).is_ok() && check(&Precondition::Absent, place, None).is_ok());
-    assert!(check(&Precondition::VersionIs(1), place, Some(&file)).is_ok() && check(&Precondition::EtagIs("e".into()), place, Some(&file)).is_ok());
+    assert!(
+        check(&Precondition::VersionIs(1), place, Some(&file)).is_ok()
+            && check(&Precondition::EtagIs("e".into()), place, Some(&file)).is_ok()
+    );
     assert!(matches!(check(&Precondition::Absent, place, Some(&folder)), Err(Error::AlreadyExists { .. })));
     for entry in [None, Some(&folder)] {
         assert!(matches!(check(&Precondition::EtagIs("e".into()), place, entry), Err(Error::NotFound { .. })));

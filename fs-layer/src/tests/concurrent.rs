@@ -145,7 +145,8 @@ proptest! {
             memory.dawdle(4);
             let known = std::sync::Arc::new(parking_lot::Mutex::new(vec![ROOT]));
             for name in ["x", "y", "z"] {
-                known.lock().push(ns.create_folder(ROOT, name, FolderKind::Tree).await.expect("made").id);
+                let made = ns.create_folder(ROOT, name, FolderKind::Tree).await.expect("made");
+                known.lock().push(made.id);
             }
             let running: Vec<_> = tasks.into_iter().map(|ops| tokio::spawn(run(ns.clone(), ops, known.clone()))).collect();
             for task in running {

@@ -63,7 +63,8 @@ async fn only_the_tenant_and_operators_come_in() {
         door.stat(by(who, request)).await.map(|answer| answer.into_inner().node.expect("present").id)
     };
     let (id, name) = (Some(Tenant::TenantId(TENANT)), Some(Tenant::TenantName("t".into())));
-    for (who, tenant) in [("tenant", None), ("tenant", id.clone()), ("tenant", name.clone()), ("operator", id.clone()), ("operator", name)] {
+    for (who, tenant) in [("tenant", None), ("tenant", id.clone()), ("tenant", name.clone()), ("operator", id.clone()), ("operator", name)]
+    {
         assert_eq!(stat(who, tenant).await.expect("let in"), 1);
     }
     for who in ["", "nobody"] {
@@ -71,7 +72,9 @@ async fn only_the_tenant_and_operators_come_in() {
     }
     assert!(matches!(error_of(stat("other", id).await), Error::Denied { .. }));
     assert!(matches!(error_of(stat("operator", None).await), Error::Invalid { field, .. } if field == "header.tenant"));
-    assert!(matches!(error_of(stat("operator", Some(Tenant::TenantId(0))).await), Error::Invalid { field, .. } if field == "header.tenant_id"));
+    assert!(
+        matches!(error_of(stat("operator", Some(Tenant::TenantId(0))).await), Error::Invalid { field, .. } if field == "header.tenant_id")
+    );
     assert!(matches!(error_of(stat("operator", Some(Tenant::TenantName("x".into()))).await), Error::NotFound { .. }));
 }
 
@@ -102,7 +105,9 @@ async fn bad_requests_are_told_what_is_wrong() {
     let door = door();
     let bad_id = v1::RequestHeader { request_id: vec![1].into(), ..Default::default() };
     let request = v1::DeleteRequest { header: Some(bad_id), place: path("/a"), ..Default::default() };
-    assert!(matches!(error_of(door.delete(by("tenant", request)).await), Error::Invalid { field, value, .. } if field == "header.request_id" && value == "1 bytes"));
+    assert!(
+        matches!(error_of(door.delete(by("tenant", request)).await), Error::Invalid { field, value, .. } if field == "header.request_id" && value == "1 bytes")
+    );
     let request = v1::DeleteRequest::default();
     assert!(matches!(error_of(door.delete(by("tenant", request)).await), Error::Invalid { field, .. } if field == "place"));
     let request = v1::PutFileRequest { place: path("/a"), ..Default::default() };

@@ -50,8 +50,13 @@ async fn bad_names_change_nothing() {
     folder(&ns, ROOT, "a").await;
     let before = memory.rows(TENANT);
     for bad in ["", ".", "..", "a/b", "a\0b", &"x".repeat(256)] {
-        assert!(matches!(ns.create_folder(ROOT, bad, FolderKind::Flat).await, Err(Error::Invalid { field, .. }) if field == "name"), "{bad:?}");
-        assert!(matches!(ns.put_file(ROOT, bad, version("e"), Precondition::None).await, Err(Error::Invalid { field, .. }) if field == "name"));
+        assert!(
+            matches!(ns.create_folder(ROOT, bad, FolderKind::Flat).await, Err(Error::Invalid { field, .. }) if field == "name"),
+            "{bad:?}"
+        );
+        assert!(
+            matches!(ns.put_file(ROOT, bad, version("e"), Precondition::None).await, Err(Error::Invalid { field, .. }) if field == "name")
+        );
         assert!(matches!(ns.rename(ROOT, "a", ROOT, bad, true).await, Err(Error::Invalid { field, .. }) if field == "to_name"));
     }
     assert_eq!(memory.rows(TENANT), before);
@@ -164,13 +169,19 @@ async fn a_flat_folder_is_listed_by_prefix_and_delimiter() {
     assert_eq!((first.common_prefixes.as_slice(), first.entries.len()), (&["a/".to_owned(), "b/".to_owned()][..], 0));
     assert!(memory.reads() - before <= 6, "seeks, does not read all");
     let second = ns.list(bucket, options(first.continuation)).await.expect("listed");
-    assert_eq!((second.common_prefixes.as_slice(), second.entries[0].name.as_str(), second.continuation), (&["é/".to_owned()][..], "top", None));
+    assert_eq!(
+        (second.common_prefixes.as_slice(), second.entries[0].name.as_str(), second.continuation),
+        (&["é/".to_owned()][..], "top", None)
+    );
 
     let under = ListOptions { prefix: "é/".into(), delimiter: "/".into(), ..ListOptions::default() };
     let listed = ns.list(bucket, under).await.expect("listed");
     assert_eq!((listed.entries.len(), listed.common_prefixes.len(), listed.continuation), (150, 0, None));
     assert_eq!((listed.entries[7].name.as_str(), listed.entries[7].size, listed.entries[7].etag.as_str()), ("é/007", 10, "e"));
-    for bad in [ListOptions { prefix: "a\0".into(), ..ListOptions::default() }, ListOptions { continuation: Some("x".into()), ..ListOptions::default() }] {
+    for bad in [
+        ListOptions { prefix: "a\0".into(), ..ListOptions::default() },
+        ListOptions { continuation: Some("x".into()), ..ListOptions::default() },
+    ] {
         assert!(matches!(ns.list(bucket, bad).await, Err(Error::Invalid { .. })));
     }
 }

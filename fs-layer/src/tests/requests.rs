@@ -1,8 +1,8 @@
 //! Requests that are sent again, and answers that are lost.
 
 use super::{TENANT, fresh, version};
-use crate::model::{FolderKind, Precondition};
 use crate::ROOT;
+use crate::model::{FolderKind, Precondition};
 use metadb_proto::Error;
 
 #[tokio::test]

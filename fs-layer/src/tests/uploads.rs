@@ -16,7 +16,11 @@ async fn bucket(ns: &Namespace) -> u64 {
 }
 
 fn completed(parts: &[(u32, &str)]) -> Completed {
-    Completed { parts: parts.iter().map(|(number, etag)| (*number, (*etag).to_owned())).collect(), etag: "whole-2".into(), ..Completed::default() }
+    Completed {
+        parts: parts.iter().map(|(number, etag)| (*number, (*etag).to_owned())).collect(),
+        etag: "whole-2".into(),
+        ..Completed::default()
+    }
 }
 
 #[tokio::test]
@@ -66,7 +70,9 @@ async fn the_largest_upload_fits_one_transaction() {
         ns.put_part(bucket, "k", &upload, number, part("e")).await.expect("put");
         parts.push((number, "e"));
     }
-    assert!(matches!(ns.put_part(bucket, "k", &upload, 10_001, part("e")).await, Err(Error::Invalid { field, .. }) if field == "part_number"));
+    assert!(
+        matches!(ns.put_part(bucket, "k", &upload, 10_001, part("e")).await, Err(Error::Invalid { field, .. }) if field == "part_number")
+    );
     let file = ns.complete_upload(bucket, "k", &upload, completed(&parts)).await.expect("completed");
     assert_eq!(file.size, 100_000);
     ns.delete(bucket, "k", Precondition::None).await.expect("deleted");
@@ -91,7 +97,8 @@ async fn uploads_are_listed_and_given_up() {
     assert_eq!((all.len(), more), (5, false));
     let (under, more) = list(UploadOptions { prefix: "b/".into(), limit: 2, ..UploadOptions::default() }).await;
     assert_eq!((under.as_slice(), more), (&all[1..3], true));
-    let after = UploadOptions { prefix: "b/".into(), after_name: "b/1".into(), after_upload_id: all[1].1.clone(), ..UploadOptions::default() };
+    let after =
+        UploadOptions { prefix: "b/".into(), after_name: "b/1".into(), after_upload_id: all[1].1.clone(), ..UploadOptions::default() };
     assert_eq!(list(after).await, (all[2..4].to_vec(), false));
     assert_eq!(list(UploadOptions { after_name: "b/1".into(), ..UploadOptions::default() }).await.0, all[3..]);
 

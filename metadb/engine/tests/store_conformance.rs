@@ -265,7 +265,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(20))]
+    #![proptest_config(cases(12))]
     #[test]
     fn rocksdb_store(steps in proptest::collection::vec(step(), 1..60)) {
         block_on(run(RocksMachine::new(), steps));

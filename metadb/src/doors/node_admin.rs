@@ -22,9 +22,7 @@ pub(super) struct NodeAdminDoor(pub(super) Entrance);
 impl NodeAdminDoor {
     /// As tonic serves it.
     pub(super) fn server(self) -> super::served::NodeAdmin<Self> {
-        NodeAdminServer::new(self)
-            .max_decoding_message_size(limits::MESSAGE_BYTES)
-            .max_encoding_message_size(limits::MESSAGE_BYTES)
+        NodeAdminServer::new(self).max_decoding_message_size(limits::MESSAGE_BYTES).max_encoding_message_size(limits::MESSAGE_BYTES)
     }
 
     async fn admit<T>(&self, request: Request<T>, action: Action) -> Result<T, Error> {

@@ -39,12 +39,7 @@ fn ids(nodes: &[v1::NodeRef]) -> BTreeSet<u64> {
 }
 
 /// Brings the members to what is asked.
-pub(super) async fn change(
-    replica: &Replica,
-    voters: &[v1::NodeRef],
-    learners: &[v1::NodeRef],
-    deadline: Instant,
-) -> Result<(), Error> {
+pub(super) async fn change(replica: &Replica, voters: &[v1::NodeRef], learners: &[v1::NodeRef], deadline: Instant) -> Result<(), Error> {
     if voters.is_empty() {
         return Err(Error::invalid("voters", "at least 1 node", "none"));
     }

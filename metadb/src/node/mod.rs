@@ -213,8 +213,7 @@ impl Node {
     /// # Errors
     /// [`Error::NotFound`] if this node has no replica of it.
     pub fn require_group(&self, group_id: u32) -> Result<Arc<Group>, Error> {
-        self.group(group_id)
-            .ok_or_else(|| Error::not_found(format!("node {} has no replica of group {group_id}", self.config.node_id)))
+        self.group(group_id).ok_or_else(|| Error::not_found(format!("node {} has no replica of group {group_id}", self.config.node_id)))
     }
 
     /// Makes a replica of a group. With voters, the one among them with the lowest id gives the group its first members; without, the

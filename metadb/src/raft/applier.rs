@@ -193,7 +193,9 @@ pub(crate) struct FlushedPoint(Arc<Progress>, Arc<dyn Store>);
 impl RaftSnapshotBuilder<Types> for FlushedPoint {
     type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> Result<Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, super::Member, SnapshotData>, io::Error> {
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, super::Member, SnapshotData>, io::Error> {
         if !self.0.flush_is_news.swap(false, Ordering::SeqCst) {
             let point = self.0.applied();
             self.1.flush().await.map_err(io_error)?;

@@ -1,3 +1,5 @@
+//! What `codec` promises, tested.
+
 use super::*;
 use crate::raft::SnapshotMeta;
 use crate::raft::messages::{
@@ -5,9 +7,7 @@ use crate::raft::messages::{
     decode_vote_response, encode_append, encode_append_response, encode_snapshot_meta, encode_transfer, encode_transfer_response,
     encode_vote_request, encode_vote_response,
 };
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest, VoteResponse};
 use proptest::prelude::*;
 
 fn log_id() -> impl Strategy<Value = LogId> {
@@ -19,9 +19,11 @@ fn maybe_log_id() -> impl Strategy<Value = Option<LogId>> {
 }
 
 fn vote() -> impl Strategy<Value = Vote> {
-    (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(term, node, committed)| {
-        if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) }
-    })
+    (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+        |(term, node, committed)| {
+            if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) }
+        },
+    )
 }
 
 fn membership() -> impl Strategy<Value = Membership> {

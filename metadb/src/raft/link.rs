@@ -5,9 +5,9 @@
 //! nothing came back for [`STALLED`] although something was asked is given up.
 
 use bytes::Bytes;
+use metadb_proto::principal::ClusterSecret;
 use metadb_proto::v1::peer_client::PeerClient;
 use metadb_proto::v1::{PeerFrame, PeerMessage, PeerVerb};
-use metadb_proto::principal::ClusterSecret;
 use metadb_proto::{Error, seam, v1};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -184,9 +184,9 @@ async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(2));
     match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(PeerClient::new(channel)
-            .max_decoding_message_size(PEER_MESSAGE_BYTES)
-            .max_encoding_message_size(PEER_MESSAGE_BYTES)),
+        Ok(Ok(channel)) => {
+            Ok(PeerClient::new(channel).max_decoding_message_size(PEER_MESSAGE_BYTES).max_encoding_message_size(PEER_MESSAGE_BYTES))
+        }
         Ok(Err(error)) => Err(error_chain(&error)),
         Err(_) => Err(format!("connecting took longer than {CONNECT_TIMEOUT:?}")),
     }

@@ -162,7 +162,10 @@ impl GroupLog {
 }
 
 impl RaftLogReader<Types> for GroupLog {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
         let (mut from, to) = bounds(&range, self.end());
         let mut entries = Vec::new();
         while from < to {

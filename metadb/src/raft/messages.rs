@@ -1,8 +1,6 @@
 //! Bytes of what replicas say to each other: the payloads of `PeerMessage`. Everything is encoded, in the simulator too.
 
-use super::codec::{
-    CodecError, Reader, decode_entry, put_count, put_entry, put_optional_log_id, put_stored_membership, put_vote,
-};
+use super::codec::{CodecError, Reader, decode_entry, put_count, put_entry, put_optional_log_id, put_stored_membership, put_vote};
 use super::{SnapshotMeta, Types};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use openraft::raft::{

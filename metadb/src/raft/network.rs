@@ -10,8 +10,8 @@ use super::{LogId, Member, Types, Vote, codec};
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use metadb_engine::StoreRead;
-use metadb_proto::v1::{PeerVerb, SnapshotChunk};
 use metadb_proto::Error;
+use metadb_proto::v1::{PeerVerb, SnapshotChunk};
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -188,11 +188,7 @@ impl RaftNetworkV2<Types> for Conn {
         decode_append_response(bytes).map_err(malformed)
     }
 
-    fn stream_append<'s, S>(
-        &'s mut self,
-        input: S,
-        _option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, AppendItem>, RPCError<Types>>>
+    fn stream_append<'s, S>(&'s mut self, input: S, _option: RPCOption) -> BoxFuture<'s, Result<BoxStream<'s, AppendItem>, RPCError<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
@@ -255,7 +251,11 @@ impl RaftNetworkV2<Types> for Conn {
 }
 
 impl Conn {
-    async fn send_snapshot(&self, view: Arc<dyn StoreRead>, first: SnapshotChunk) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+    async fn send_snapshot(
+        &self,
+        view: Arc<dyn StoreRead>,
+        first: SnapshotChunk,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let unreachable = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
         let mut client = self.links.snapshot_client(self.link.address()).await.map_err(unreachable)?;
         let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);

@@ -45,7 +45,11 @@ pub struct Timings {
 
 impl Default for Timings {
     fn default() -> Self {
-        Timings { heartbeat: Duration::from_millis(100), election_min: Duration::from_millis(300), election_max: Duration::from_millis(500) }
+        Timings {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(500),
+        }
     }
 }
 
@@ -176,8 +180,7 @@ impl Replica {
         let problem = Arc::default();
         tokio::spawn(supervise(raft.clone(), group_id, Arc::clone(&problem)));
         let receiving = tokio::sync::Mutex::new(());
-        let mut replica =
-            Replica { node_id, group_id, raft, log, store, spool, progress, timings, votes_from: None, receiving, problem };
+        let mut replica = Replica { node_id, group_id, raft, log, store, spool, progress, timings, votes_from: None, receiving, problem };
         if restarted {
             replica.sit_out_lease().await?;
         }

@@ -97,9 +97,7 @@ impl Replica {
                 (Err(error), _) => Err(error),
                 (Ok(()), Some(expected)) if expected == total => break,
                 (Ok(()), Some(expected)) => Err(Error::invalid("total_rows", total.to_string(), expected.to_string())),
-                (Ok(()), None) => {
-                    next().await.and_then(|chunk| chunk.ok_or_else(|| Error::invalid("snapshot", "complete", "cut short")))
-                }
+                (Ok(()), None) => next().await.and_then(|chunk| chunk.ok_or_else(|| Error::invalid("snapshot", "complete", "cut short"))),
             };
             chunk = match following {
                 Ok(chunk) => chunk,

@@ -1,3 +1,5 @@
+//! What `snapshot` promises, tested.
+
 use super::*;
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
 

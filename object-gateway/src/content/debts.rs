@@ -55,7 +55,8 @@ impl Debts {
 
     /// Writes a debt down durably.
     pub(super) async fn add(&self, tenant_id: u64, part: &ContentPart) -> Result<(), Error> {
-        let debt = Debt { tenant_id, part: part.clone(), created_at_ms: seam::unix_ms(), attempts: 0, due: Instant::now() + DEBT_BACKOFF.0 };
+        let debt =
+            Debt { tenant_id, part: part.clone(), created_at_ms: seam::unix_ms(), attempts: 0, due: Instant::now() + DEBT_BACKOFF.0 };
         let (path, bytes) = (self.path(&part.content_id), encode(&debt));
         self.open.lock().insert(part.content_id, debt);
         let written = local::blocking(move || Ok(local::write_durably(&path, &bytes)?)).await;

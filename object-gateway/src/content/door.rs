@@ -33,8 +33,12 @@ impl ContentDoor {
         let value = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
         let token = Token::parse(value)?;
         match &token {
-            Token::Node { node_id, .. } if token.proves_node(&self.store.0.secret) => Principal::Node(*node_id).authorize(Action::Replicate),
-            Token::Node { .. } | Token::Key { .. } => Err(Error::Unauthenticated { message: "only a node of this cluster may use content.v1".into() }),
+            Token::Node { node_id, .. } if token.proves_node(&self.store.0.secret) => {
+                Principal::Node(*node_id).authorize(Action::Replicate)
+            }
+            Token::Node { .. } | Token::Key { .. } => {
+                Err(Error::Unauthenticated { message: "only a node of this cluster may use content.v1".into() })
+            }
         }
     }
 
@@ -104,7 +108,8 @@ impl Content for ContentDoor {
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         self.authorize(&request)?;
-        let permit = self.store.0.inbound_fetches.clone().acquire_owned().await.map_err(|_| Status::internal("the semaphore is never closed"))?;
+        let permit =
+            self.store.0.inbound_fetches.clone().acquire_owned().await.map_err(|_| Status::internal("the semaphore is never closed"))?;
         let request = request.into_inner();
         let (tenant_id, part, reader) = self.open(request.content.as_ref()).await?;
         let end = chunk_count(part.size_bytes).min(request.first_chunk.saturating_add(request.chunks));

@@ -63,7 +63,11 @@ impl Chunk {
 
     pub(crate) fn verify_crc(&self, index: u64) -> Result<(), Malformed> {
         let found = chunk_crc(index, &self.bytes);
-        if found == self.crc { Ok(()) } else { Err(Malformed(format!("chunk {index} has checksum {found:08x} instead of {:08x}", self.crc))) }
+        if found == self.crc {
+            Ok(())
+        } else {
+            Err(Malformed(format!("chunk {index} has checksum {found:08x} instead of {:08x}", self.crc)))
+        }
     }
 
     /// The 8 bytes that stand before the chunk in the file.

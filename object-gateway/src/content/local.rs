@@ -212,7 +212,11 @@ fn open_checked(path: &Path, header: Header, expected: Footer) -> Result<LocalRe
     check_header(&file, header)?;
     let found = read_footer(&file, file.metadata()?.len())?;
     if found != expected {
-        return Err(Malformed(format!("the footer tells {} bytes with another checksum than the expected {} bytes", found.size_bytes, expected.size_bytes)).into());
+        return Err(Malformed(format!(
+            "the footer tells {} bytes with another checksum than the expected {} bytes",
+            found.size_bytes, expected.size_bytes
+        ))
+        .into());
     }
     Ok(LocalReader { file: Arc::new(file), size_bytes: expected.size_bytes })
 }

@@ -41,13 +41,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Generated from `proto/content/v1`.
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    reason = "generated code, the proto carries the comments"
-)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code, the proto carries the comments")]
 pub mod content_v1 {
     tonic::include_proto!("content.v1");
 }

@@ -180,7 +180,15 @@ struct Writing<'a> {
 impl<'a> Writing<'a> {
     fn new(store: &'a ContentStore, tenant_id: u64, content_id: [u8; 16]) -> Self {
         let size = store.0.links.cluster_size();
-        Writing { store, tenant_id, content_id, lanes: Vec::new(), spare: Vec::new(), wanted: COPIES.min(size), needed: ACK_COPIES.min(size) }
+        Writing {
+            store,
+            tenant_id,
+            content_id,
+            lanes: Vec::new(),
+            spare: Vec::new(),
+            wanted: COPIES.min(size),
+            needed: ACK_COPIES.min(size),
+        }
     }
 
     /// Opens the lanes: this node, then the content's other nodes. Nodes that failed a moment ago are spared unless needed.
@@ -257,8 +265,12 @@ impl<'a> Writing<'a> {
 
     /// Waits for enough durable copies, then writes down what is still owed.
     async fn settle(mut self, footer: Footer) -> Result<ContentPart, Error> {
-        let mut part =
-            ContentPart { content_id: self.content_id, size_bytes: footer.size_bytes, blake3: footer.blake3, nodes: Vec::with_capacity(COPIES) };
+        let mut part = ContentPart {
+            content_id: self.content_id,
+            size_bytes: footer.size_bytes,
+            blake3: footer.blake3,
+            nodes: Vec::with_capacity(COPIES),
+        };
         let mut copies: FuturesUnordered<_> = self.lanes.drain(..).map(|lane| settle_lane(lane.task)).collect();
         while part.nodes.len() < self.needed {
             match copies.next().await {

@@ -1,8 +1,8 @@
 //! Buckets: flat folders in the tenant's root folder.
 
+use super::Gateway;
 use super::error::{Subject, failed, refuse};
 use super::limits::{BUCKET_CACHE, BUCKET_CACHE_TIME};
-use super::Gateway;
 use fs_layer::{Namespace, NodeKind};
 use metadb_proto::Error;
 use parking_lot::Mutex;
@@ -90,7 +90,9 @@ mod tests {
         for good in ["abc", "my-bucket", "a.b.c", "123", "0-0", &"a".repeat(63)] {
             assert!(is_valid_name(good), "{good}");
         }
-        for bad in ["", "ab", "Abc", "a_b", "-abc", "abc-", ".abc", "a..b", "192.168.1.1", "xn--abc", "abc-s3alias", "a/b", "ä-b", &"a".repeat(64)] {
+        for bad in
+            ["", "ab", "Abc", "a_b", "-abc", "abc-", ".abc", "a..b", "192.168.1.1", "xn--abc", "abc-s3alias", "a/b", "ä-b", &"a".repeat(64)]
+        {
             assert!(!is_valid_name(bad), "{bad}");
         }
     }

@@ -11,14 +11,19 @@ use s3s::StdError;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+/// How a malformed body is told.
+pub(crate) const FORMAT: &str = "the body is not well-formed aws-chunked";
+/// How a chunk that is too large is told.
+pub(crate) const SIGNED_TOO_LARGE: &str = "a signed chunk is too large";
+
 /// Why a body is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChunkedError {
     #[error("the aws-chunked body ends before its last chunk")]
     Incomplete,
-    #[error("a signed chunk has {0} bytes, at most {max} are accepted", max = SIGNED_CHUNK_BYTES)]
+    #[error("{SIGNED_TOO_LARGE}: {0} bytes, at most {max} are accepted", max = SIGNED_CHUNK_BYTES)]
     SignedChunkTooLarge(u64),
-    #[error("the body is not well-formed aws-chunked")]
+    #[error("{FORMAT}")]
     Format,
     #[error("the body broke off: {0}")]
     Body(StdError),
@@ -180,7 +185,8 @@ mod tests {
         let mut data = Vec::new();
         loop {
             let line_end = body.windows(2).position(|w| w == b"\r\n").expect("a line");
-            let size = usize::from_str_radix(std::str::from_utf8(&body[..line_end]).expect("text").split(';').next().expect("one"), 16).expect("hex");
+            let size = usize::from_str_radix(std::str::from_utf8(&body[..line_end]).expect("text").split(';').next().expect("one"), 16)
+                .expect("hex");
             body = &body[line_end + 2..];
             if size == 0 {
                 return (data, body.to_vec());

@@ -27,7 +27,9 @@ impl Conditions {
     }
 
     fn check(&self, info: &FileInfo, unchanged: S3ErrorCode) -> S3Result<()> {
-        let failed = |what: &str| Err(refuse(S3ErrorCode::PreconditionFailed, format!("At least one of the pre-conditions you specified did not hold: {what}")));
+        let failed = |what: &str| {
+            Err(refuse(S3ErrorCode::PreconditionFailed, format!("At least one of the pre-conditions you specified did not hold: {what}")))
+        };
         let unmodified_since = |since: &Timestamp| seconds(info.modified_at_ms) <= unix_seconds(since);
         match (&self.if_match, &self.if_unmodified_since) {
             (Some(condition), _) if !matches(condition, info) => return failed("If-Match"),
@@ -70,7 +72,9 @@ fn unix_seconds(timestamp: &Timestamp) -> i64 {
 
 /// The condition of a write.
 pub(crate) fn precondition(if_match: Option<&ETagCondition>, if_none_match: Option<&ETagCondition>) -> S3Result<Precondition> {
-    let unsupported = |what: &str| Err(refuse(S3ErrorCode::NotImplemented, format!("A header you provided implies functionality that is not implemented: {what}")));
+    let unsupported = |what: &str| {
+        Err(refuse(S3ErrorCode::NotImplemented, format!("A header you provided implies functionality that is not implemented: {what}")))
+    };
     match (if_match, if_none_match) {
         (None, None) => Ok(Precondition::None),
         (None, Some(ETagCondition::Any)) => Ok(Precondition::Absent),

@@ -58,12 +58,20 @@ impl Announced {
         }
         for trailer in headers.get_all("x-amz-trailer").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
             if let Some(name) = trailer.trim().to_ascii_lowercase().strip_prefix("x-amz-checksum-").map(algorithm) {
-                let unknown = || refuse(S3ErrorCode::InvalidRequest, format!("The value specified in the x-amz-trailer header is not supported: {trailer}"));
+                let unknown = || {
+                    refuse(
+                        S3ErrorCode::InvalidRequest,
+                        format!("The value specified in the x-amz-trailer header is not supported: {trailer}"),
+                    )
+                };
                 announced.trailers.push(name.ok_or_else(unknown)?);
             }
         }
         if announced.headers.len() + announced.trailers.len() > 1 {
-            return Err(refuse(S3ErrorCode::InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+            return Err(refuse(
+                S3ErrorCode::InvalidRequest,
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+            ));
         }
         if let Some(value) = text("x-amz-sdk-checksum-algorithm") {
             let unknown = || refuse(S3ErrorCode::InvalidRequest, format!("Checksum algorithm provided is unsupported: {value}"));
@@ -217,7 +225,9 @@ mod tests {
 
     #[tokio::test]
     async fn right_checksums_pass_and_are_returned() {
-        let digests = pass(&[("x-amz-checksum-crc32", "DUoRhQ=="), ("content-md5", "XrY7u+Ae7tCTyyK7j1rNww==")], b"hello world").await.expect("right");
+        let digests = pass(&[("x-amz-checksum-crc32", "DUoRhQ=="), ("content-md5", "XrY7u+Ae7tCTyyK7j1rNww==")], b"hello world")
+            .await
+            .expect("right");
         assert_eq!(digests.md5, "5eb63bbbe01eeed093cb22bb8f5acdc3");
         assert_eq!(digests.checksums.get("crc32").map(String::as_str), Some("DUoRhQ=="));
         for (header, value) in [
@@ -227,7 +237,9 @@ mod tests {
         ] {
             pass(&[(header, value)], b"hello world").await.expect(header);
         }
-        assert!(pass(&[("x-amz-sdk-checksum-algorithm", "CRC64NVME")], b"hello").await.expect("no claim").checksums.contains_key("crc64nvme"));
+        assert!(
+            pass(&[("x-amz-sdk-checksum-algorithm", "CRC64NVME")], b"hello").await.expect("no claim").checksums.contains_key("crc64nvme")
+        );
     }
 
     #[tokio::test]
@@ -237,7 +249,10 @@ mod tests {
         assert_eq!(code(pass(&[("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], b"hello world").await), "BadDigest");
         assert_eq!(code(pass(&[("content-md5", "nonsense")], b"x").await), "InvalidDigest");
         assert_eq!(code(pass(&[("x-amz-checksum-crc32", "AAA=")], b"x").await), "InvalidRequest");
-        assert_eq!(code(pass(&[("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")], b"x").await), "InvalidRequest");
+        assert_eq!(
+            code(pass(&[("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")], b"x").await),
+            "InvalidRequest"
+        );
         assert_eq!(code(pass(&[("x-amz-trailer", "x-amz-checksum-crc32")], b"x").await), "MalformedTrailerError");
         assert_eq!(code(pass(&[("x-amz-trailer", "x-amz-checksum-rot13")], b"x").await), "InvalidRequest");
     }

@@ -1,6 +1,5 @@
 //! What went wrong, in the words of S3. The only place where `metadb_proto::Error` and body errors become S3 errors.
 
-use super::chunked::ChunkedError;
 use crate::content::WriteError;
 use http::{HeaderMap, HeaderValue};
 use metadb_proto::Error;
@@ -37,27 +36,39 @@ pub(crate) fn failed(subject: Subject, error: Error) -> S3Error {
             Subject::Upload => refuse(S3ErrorCode::NoSuchUpload, format!("The specified upload does not exist: {message}")),
         },
         Error::AlreadyExists { message } => match subject {
-            Subject::Bucket => refuse(S3ErrorCode::BucketAlreadyOwnedByYou, "Your previous request to create the named bucket succeeded and you already own it."),
-            Subject::Key | Subject::Upload => refuse(S3ErrorCode::PreconditionFailed, format!("At least one of the preconditions you specified did not hold: {message}")),
+            Subject::Bucket => refuse(
+                S3ErrorCode::BucketAlreadyOwnedByYou,
+                "Your previous request to create the named bucket succeeded and you already own it.",
+            ),
+            Subject::Key | Subject::Upload => {
+                refuse(S3ErrorCode::PreconditionFailed, format!("At least one of the preconditions you specified did not hold: {message}"))
+            }
         },
         Error::Conflict { message } if fs_layer::error::is_precondition_failed(&Error::Conflict { message: message.clone() }) => {
             refuse(S3ErrorCode::PreconditionFailed, format!("At least one of the preconditions you specified did not hold: {message}"))
         }
-        Error::Conflict { message } => {
-            refuse(S3ErrorCode::OperationAborted, format!("A conflicting operation is in progress against this resource, try again: {message}"))
-        }
+        Error::Conflict { message } => refuse(
+            S3ErrorCode::OperationAborted,
+            format!("A conflicting operation is in progress against this resource, try again: {message}"),
+        ),
         Error::Invalid { .. } if fs_layer::error::is_not_empty(&error) => {
             refuse(S3ErrorCode::BucketNotEmpty, "The bucket you tried to delete is not empty")
         }
-        Error::Invalid { field, limit, value } => refuse(S3ErrorCode::InvalidArgument, format!("invalid {field}: must be {limit}, is {value}")),
+        Error::Invalid { field, limit, value } => {
+            refuse(S3ErrorCode::InvalidArgument, format!("invalid {field}: must be {limit}, is {value}"))
+        }
         Error::Denied { message } => refuse(S3ErrorCode::AccessDenied, format!("Access Denied: {message}")),
         Error::Unauthenticated { message } => refuse(S3ErrorCode::AccessDenied, format!("Access Denied: {message}")),
-        Error::Exhausted { message, retry_after } => retry_later(S3ErrorCode::SlowDown, format!("Please reduce your request rate: {message}"), retry_after),
+        Error::Exhausted { message, retry_after } => {
+            retry_later(S3ErrorCode::SlowDown, format!("Please reduce your request rate: {message}"), retry_after)
+        }
         Error::Unavailable { message, retry_after } => retry_later(S3ErrorCode::ServiceUnavailable, message, retry_after),
         Error::Moved { message, .. } => retry_later(S3ErrorCode::ServiceUnavailable, message, Duration::ZERO),
-        Error::UnknownOutcome { message } => {
-            retry_later(S3ErrorCode::ServiceUnavailable, format!("Whether this was done is not known, please try again: {message}"), Duration::ZERO)
-        }
+        Error::UnknownOutcome { message } => retry_later(
+            S3ErrorCode::ServiceUnavailable,
+            format!("Whether this was done is not known, please try again: {message}"),
+            Duration::ZERO,
+        ),
         Error::Corrupt { message } | Error::Internal { message } => {
             tracing::error!(%message, "an internal error is told to an S3 client");
             refuse(S3ErrorCode::InternalError, format!("We encountered an internal error: {message}"))
@@ -91,19 +102,17 @@ pub(crate) fn not_stored(error: WriteError<S3Error>) -> S3Error {
     }
 }
 
-/// A body that broke off, or that is not what its signatures say. `s3s` keeps the types of these errors to itself, so they are told
-/// apart by their text; the end-to-end tests hold it.
+/// A body that broke off, or that is not what its signatures say. The library keeps the types of these errors to itself and passes ours
+/// on inside its own as text, so all are told apart by their text; the end-to-end tests hold it.
 pub(crate) fn bad_body(error: &StdError) -> S3Error {
-    if let Some(error) = find::<ChunkedError>(error) {
-        let code = match error {
-            ChunkedError::Incomplete | ChunkedError::Body(_) => "IncompleteBody",
-            ChunkedError::SignedChunkTooLarge(_) => "InvalidChunkSizeError",
-            ChunkedError::Format => "InvalidRequest",
-        };
-        return refuse_as(code, error.to_string());
-    }
     let text = error.to_string();
     let is = |what: &str| text.contains(what);
+    if is(super::chunked::FORMAT) {
+        return refuse(S3ErrorCode::InvalidRequest, text);
+    }
+    if is(super::chunked::SIGNED_TOO_LARGE) {
+        return refuse_as("InvalidChunkSizeError", text);
+    }
     if is("Sha256Mismatch") {
         return refuse_as("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.");
     }
@@ -116,20 +125,10 @@ pub(crate) fn bad_body(error: &StdError) -> S3Error {
     refuse(S3ErrorCode::IncompleteBody, format!("The request body terminated unexpectedly: {text}"))
 }
 
-fn find<T: std::error::Error + 'static>(error: &StdError) -> Option<&T> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error.as_ref());
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::s3::chunked::ChunkedError;
 
     #[test]
     fn duties_become_statuses() {
@@ -166,7 +165,10 @@ mod tests {
         assert_eq!(told("AwsChunkedStreamError: SignatureMismatch"), "SignatureDoesNotMatch");
         assert_eq!(told("UploadStreamError: Incomplete"), "IncompleteBody");
         assert_eq!(told("error reading a body from connection"), "IncompleteBody");
-        assert_eq!(bad_body(&(Box::new(ChunkedError::Incomplete) as StdError)).code().as_str(), "IncompleteBody");
+        let ours = |error: ChunkedError| told(&format!("AwsChunkedStreamError: Underlying: {error}"));
+        assert_eq!(ours(ChunkedError::Incomplete), "IncompleteBody");
+        assert_eq!(ours(ChunkedError::Format), "InvalidRequest");
+        assert_eq!(ours(ChunkedError::SignedChunkTooLarge(1 << 30)), "InvalidChunkSizeError");
         let short = WriteError::<S3Error>::Length { expected: 5, found: 4 };
         assert_eq!(not_stored(short).code().as_str(), "IncompleteBody");
     }

@@ -19,7 +19,10 @@ pub(crate) fn check(head: &Parts, region: &str) -> S3Result<()> {
     }
     let query = head.uri.query().unwrap_or_default();
     match (query_value(query, "X-Amz-Signature"), head.headers.get("authorization")) {
-        (Some(_), Some(_)) => Err(refuse(S3ErrorCode::InvalidArgument, "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the Authorization header should be specified")),
+        (Some(_), Some(_)) => Err(refuse(
+            S3ErrorCode::InvalidArgument,
+            "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the Authorization header should be specified",
+        )),
         (Some(_), None) => check_presigned(query, head, region),
         (None, Some(value)) => check_authorization(value.to_str().unwrap_or_default(), head, region),
         (None, None) if query_value(query, "Signature").is_some() => Err(only_v4()),
@@ -30,7 +33,10 @@ pub(crate) fn check(head: &Parts, region: &str) -> S3Result<()> {
 fn check_size(head: &Parts) -> S3Result<()> {
     let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if bytes > HEADER_BYTES || head.headers.len() > HEADERS {
-        let message = format!("Your metadata and headers exceed the limit of {HEADER_BYTES} bytes or {HEADERS} headers: {bytes} bytes in {}", head.headers.len());
+        let message = format!(
+            "Your metadata and headers exceed the limit of {HEADER_BYTES} bytes or {HEADERS} headers: {bytes} bytes in {}",
+            head.headers.len()
+        );
         let mut error = refuse(S3ErrorCode::RequestHeaderSectionTooLarge, message);
         error.set_status_code(http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         return Err(error);
@@ -50,7 +56,10 @@ fn check_body_length(head: &Parts) -> S3Result<()> {
         let length = length.ok_or_else(|| refuse(S3ErrorCode::InvalidArgument, format!("{name} is not a length")))?;
         // Chunk framing makes the encoded body a little longer than the object in it.
         if length > limit + limit / 64 {
-            let mut error = refuse(S3ErrorCode::EntityTooLarge, format!("Your proposed upload exceeds the maximum allowed size: {length} bytes, at most {limit}"));
+            let mut error = refuse(
+                S3ErrorCode::EntityTooLarge,
+                format!("Your proposed upload exceeds the maximum allowed size: {length} bytes, at most {limit}"),
+            );
             error.set_status_code(http::StatusCode::BAD_REQUEST);
             return Err(error);
         }
@@ -65,7 +74,8 @@ fn only_v4() -> S3Error {
 fn check_authorization(value: &str, head: &Parts, region: &str) -> S3Result<()> {
     let fields = value.strip_prefix("AWS4-HMAC-SHA256").ok_or_else(only_v4)?;
     let field = |name: &str| fields.split(',').map(str::trim).find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-    let malformed = |what: &str| refuse(S3ErrorCode::AuthorizationHeaderMalformed, format!("The authorization header is malformed; {what}."));
+    let malformed =
+        |what: &str| refuse(S3ErrorCode::AuthorizationHeaderMalformed, format!("The authorization header is malformed; {what}."));
     check_scope(field("Credential").ok_or_else(|| malformed("it has no Credential"))?, region)?;
     let signed = field("SignedHeaders").ok_or_else(|| malformed("it has no SignedHeaders"))?;
     check_signed_headers(signed, &head.headers)
@@ -77,7 +87,9 @@ fn check_presigned(query: &str, head: &Parts, region: &str) -> S3Result<()> {
     let expires = value("X-Amz-Expires").and_then(|value| value.parse::<u64>().ok());
     let expires = expires.ok_or_else(|| bad("X-Amz-Expires should be a number".into()))?;
     if expires == 0 || expires > PRESIGNED_SECONDS {
-        return Err(bad(format!("X-Amz-Expires must be from 1 second to a week (in seconds); that is, it must be at most {PRESIGNED_SECONDS} seconds")));
+        return Err(bad(format!(
+            "X-Amz-Expires must be from 1 second to a week (in seconds); that is, it must be at most {PRESIGNED_SECONDS} seconds"
+        )));
     }
     check_scope(&value("X-Amz-Credential").ok_or_else(|| bad("X-Amz-Credential is missing".into()))?, region)?;
     let signed = value("X-Amz-SignedHeaders").ok_or_else(|| bad("X-Amz-SignedHeaders is missing".into()))?;
@@ -88,7 +100,8 @@ fn check_presigned(query: &str, head: &Parts, region: &str) -> S3Result<()> {
 fn check_scope(credential: &str, region: &str) -> S3Result<()> {
     let mut fields = credential.rsplit('/');
     let (end, service, found) = (fields.next(), fields.next(), fields.next());
-    let malformed = |what: String| refuse(S3ErrorCode::AuthorizationHeaderMalformed, format!("The authorization header is malformed; {what}"));
+    let malformed =
+        |what: String| refuse(S3ErrorCode::AuthorizationHeaderMalformed, format!("The authorization header is malformed; {what}"));
     if end != Some("aws4_request") || service != Some("s3") {
         return Err(malformed("the credential scope must end with s3/aws4_request".into()));
     }
@@ -100,7 +113,8 @@ fn check_scope(credential: &str, region: &str) -> S3Result<()> {
 
 fn check_signed_headers(signed: &str, headers: &HeaderMap) -> S3Result<()> {
     let is_signed = |name: &str| signed.split(';').any(|signed| signed.eq_ignore_ascii_case(name));
-    let unsigned = |name: &str| refuse(S3ErrorCode::AccessDenied, format!("There were headers present in the request which were not signed: {name}"));
+    let unsigned =
+        |name: &str| refuse(S3ErrorCode::AccessDenied, format!("There were headers present in the request which were not signed: {name}"));
     if !is_signed("host") {
         return Err(unsigned("host"));
     }
@@ -164,7 +178,9 @@ mod tests {
     fn presigned_urls() {
         let url = |expires: &str| {
             let scope = SCOPE.replace('/', "%2F");
-            format!("/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={scope}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host&X-Amz-Signature=00")
+            format!(
+                "/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={scope}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host&X-Amz-Signature=00"
+            )
         };
         assert_eq!(verdict("GET", &url("604800"), &[]), "ok");
         for expires in ["604801", "0", "-1", "x", ""] {

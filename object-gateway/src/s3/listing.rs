@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use fs_layer::{Entry, Listing};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use s3s::dto::{CommonPrefix, EncodingType, ETag, Object, ObjectStorageClass};
+use s3s::dto::{CommonPrefix, ETag, EncodingType, Object, ObjectStorageClass};
 use s3s::{S3ErrorCode, S3Result};
 
 /// What `encoding-type=url` leaves as it is.
@@ -39,7 +39,8 @@ impl Encoding {
 /// How many to list: what was asked, within bounds.
 pub(crate) fn limit(name: &str, asked: Option<i32>, most: usize) -> S3Result<usize> {
     let Some(asked) = asked else { return Ok(most) };
-    let asked = usize::try_from(asked).map_err(|_| refuse(S3ErrorCode::InvalidArgument, format!("Argument {name} must be an integer between 0 and 2147483647")))?;
+    let asked = usize::try_from(asked)
+        .map_err(|_| refuse(S3ErrorCode::InvalidArgument, format!("Argument {name} must be an integer between 0 and 2147483647")))?;
     Ok(asked.min(most))
 }
 

@@ -35,7 +35,8 @@ impl Described {
         let mut attributes = BTreeMap::new();
         let bytes: usize = self.metadata.iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > METADATA_BYTES {
-            let message = format!("Your metadata headers exceed the maximum allowed metadata size: {bytes} bytes, at most {METADATA_BYTES}");
+            let message =
+                format!("Your metadata headers exceed the maximum allowed metadata size: {bytes} bytes, at most {METADATA_BYTES}");
             return Err(refuse(S3ErrorCode::MetadataTooLarge, message));
         }
         for (name, value) in self.metadata.into_iter().flatten() {
@@ -99,7 +100,8 @@ fn http_date(timestamp: &Timestamp) -> Option<String> {
 }
 
 fn without_aws_chunked(value: &str) -> Option<String> {
-    let kept: Vec<&str> = value.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.eq_ignore_ascii_case("aws-chunked")).collect();
+    let kept: Vec<&str> =
+        value.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.eq_ignore_ascii_case("aws-chunked")).collect();
     (!kept.is_empty()).then(|| kept.join(","))
 }
 

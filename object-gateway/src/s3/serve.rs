@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use metadb_proto::seam;
-use s3s::stream::DynByteStream;
 use s3s::dto::StreamingBlob;
+use s3s::stream::DynByteStream;
 use s3s::{Body, HttpError, S3ErrorCode, S3Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,10 @@ fn spawn_connection(stream: TcpStream, permit: OwnedSemaphorePermit, door: S3Doo
         Box::pin(async move { door.answer(request).await })
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS).max_buf_size(HEADER_BYTES + TARGET_BYTES + (64 << 10));
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(HEADERS)
+        .max_buf_size(HEADER_BYTES + TARGET_BYTES + (64 << 10));
     let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -116,8 +119,14 @@ impl S3Door {
 
 /// An XML body, read whole within its bounds, its checksums verified: the library verifies those of objects only through us.
 async fn document(head: &Parts, body: Incoming) -> S3Result<Body> {
-    let too_late = |_| refuse(S3ErrorCode::RequestTimeout, "Your socket connection to the server was not read from or written to within the timeout period.");
-    let bytes = timeout(BODY_IDLE_TIMEOUT, Limited::new(body, XML_BYTES).collect()).await.map_err(too_late)?.map_err(|e| bad_body(&e))?.to_bytes();
+    let too_late = |_| {
+        refuse(
+            S3ErrorCode::RequestTimeout,
+            "Your socket connection to the server was not read from or written to within the timeout period.",
+        )
+    };
+    let bytes =
+        timeout(BODY_IDLE_TIMEOUT, Limited::new(body, XML_BYTES).collect()).await.map_err(too_late)?.map_err(|e| bad_body(&e))?.to_bytes();
     let blob = StreamingBlob::from(Body::from(bytes.clone()));
     let (mut hashed, _) = HashedBody::new(Some(blob), Announced::from_headers(&head.headers)?, None);
     while let Some(piece) = hashed.next().await {

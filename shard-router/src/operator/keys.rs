@@ -31,7 +31,11 @@ impl Operator {
     /// [`Error::Invalid`] if role and tenant do not fit; [`Error::NotFound`] if there is no such tenant.
     pub async fn create_key(&self, role: key_record::Role, tenant_id: u64, description: &str) -> Result<KeyRecord, Error> {
         if description.len() > DESCRIPTION_BYTES {
-            return Err(Error::invalid("description", format!("at most {DESCRIPTION_BYTES} bytes"), format!("{} bytes", description.len())));
+            return Err(Error::invalid(
+                "description",
+                format!("at most {DESCRIPTION_BYTES} bytes"),
+                format!("{} bytes", description.len()),
+            ));
         }
         let mut conditions = Vec::new();
         match role {
@@ -62,7 +66,11 @@ impl Operator {
         conditions.push(condition::absent(row.clone()));
         let put = operation::put(row, key.encode_to_vec());
         let answer = self.directory().transact(conditions, vec![put]).await?;
-        if answer.committed { Ok(key) } else { Err(Error::Conflict { message: format!("tenant {tenant_id} is going, or the key id was drawn twice") }) }
+        if answer.committed {
+            Ok(key)
+        } else {
+            Err(Error::Conflict { message: format!("tenant {tenant_id} is going, or the key id was drawn twice") })
+        }
     }
 
     /// Takes a key back. It stops working within [`crate::credentials::REMEMBERED`].
@@ -99,6 +107,9 @@ mod tests {
         let id = random_text(ID_ALPHABET, ID_CHARS);
         assert!(id.len() == 20 && id.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()), "{id}");
         let secrets: std::collections::BTreeSet<String> = (0..100).map(|_| random_text(SECRET_ALPHABET, SECRET_CHARS)).collect();
-        assert!(secrets.len() == 100 && secrets.iter().all(|s| s.len() == 40 && s.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c))));
+        assert!(
+            secrets.len() == 100
+                && secrets.iter().all(|s| s.len() == 40 && s.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c)))
+        );
     }
 }

@@ -127,7 +127,12 @@ impl Operator {
 
     pub(crate) async fn drop_shard(&self, shard: &v1::ShardRecord, until: Instant) -> Result<(), Error> {
         let range = v1::ShardRange { tenant_id: shard.tenant_id, start: shard.start.clone(), end: shard.end.clone() };
-        let call = admin::drop_shard(v1::DropShardRequest { group_id: shard.group_id, range: Some(range), epoch: shard.epoch, ..Default::default() });
+        let call = admin::drop_shard(v1::DropShardRequest {
+            group_id: shard.group_id,
+            range: Some(range),
+            epoch: shard.epoch,
+            ..Default::default()
+        });
         self.router.at_leader(shard.group_id, until, &call).await.map(|_| ())
     }
 }

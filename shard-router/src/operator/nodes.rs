@@ -35,7 +35,11 @@ impl Operator {
             if let Some(row) = tx.get(directory::cluster_key()).await? {
                 let other = decode::<ClusterRecord>(&row, "cluster")?.cluster_id;
                 if other != cluster.cluster_id {
-                    return Err(Error::invalid("cluster_id", format!("{other}, the cluster of this directory"), cluster.cluster_id.clone()));
+                    return Err(Error::invalid(
+                        "cluster_id",
+                        format!("{other}, the cluster of this directory"),
+                        cluster.cluster_id.clone(),
+                    ));
                 }
                 return Ok(());
             }

@@ -135,7 +135,8 @@ impl Operator {
         let shards = tenants.iter().map(|id| lightest(&mut loads).map(|group| first_shard(*id, group)).ok_or_else(none));
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
         let key = |shard: &ShardRecord| directory::shard_key(shard.tenant_id, b"");
-        let conditions = shards.iter().flat_map(|shard| [condition::absent(key(shard)), condition::exists(directory::tenant_key(shard.tenant_id))]);
+        let conditions =
+            shards.iter().flat_map(|shard| [condition::absent(key(shard)), condition::exists(directory::tenant_key(shard.tenant_id))]);
         let operations = shards.iter().map(|shard| operation::put(key(shard), shard.encode_to_vec()));
         let answer = self.directory().transact(conditions.collect(), operations.collect()).await?;
         if answer.committed { Ok(shards) } else { Err(Error::unavailable("someone else places the tenant", Duration::from_millis(50))) }

@@ -8,9 +8,9 @@ pub mod plan;
 use crate::admin;
 use crate::operator::Operator;
 use crate::{condition, operation};
+use metadb_proto::Error;
 use metadb_proto::directory::{self, DIRECTORY_GROUP};
 use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, TenantRecord, group_record, tenant_record};
-use metadb_proto::Error;
 use plan::{Records, Step, first_leader, plan};
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -70,8 +70,11 @@ impl Reconciler {
         }
         let records = self.records().await?;
         let answers = self.operator.ask_nodes(records.nodes.clone()).await;
-        let statuses: BTreeMap<u64, v1::StatusResponse> =
-            answers.into_iter().filter_map(|view| view.status.ok()).filter_map(|status| Some((status.node.as_ref()?.node_id, status))).collect();
+        let statuses: BTreeMap<u64, v1::StatusResponse> = answers
+            .into_iter()
+            .filter_map(|view| view.status.ok())
+            .filter_map(|status| Some((status.node.as_ref()?.node_id, status)))
+            .collect();
         let mut done = 0;
         for step in plan(&records, &statuses) {
             match tokio::time::timeout(STEP, self.take(&step, &records)).await {

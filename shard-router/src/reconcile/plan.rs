@@ -73,12 +73,17 @@ pub enum Step {
 /// Decides what to do. `statuses` are the answers of the nodes that answered, by node id.
 #[must_use]
 pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Step> {
-    let alive: Vec<NodeRef> = records.nodes.iter().filter_map(|node| node.node.clone()).filter(|node| is_member(node, records, statuses)).collect();
+    let alive: Vec<NodeRef> =
+        records.nodes.iter().filter_map(|node| node.node.clone()).filter(|node| is_member(node, records, statuses)).collect();
     let mut steps = Vec::new();
     steps.extend(directory_step(records, statuses, &alive));
     steps.extend(define_groups(records, &alive));
     let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
-    steps.extend(creating.filter(|group| group.voters.iter().all(|voter| alive.contains(voter))).map(|group| Step::FormGroup { group: group.clone() }));
+    steps.extend(
+        creating
+            .filter(|group| group.voters.iter().all(|voter| alive.contains(voter)))
+            .map(|group| Step::FormGroup { group: group.clone() }),
+    );
     if records.groups.iter().any(|group| group.group_id != DIRECTORY_GROUP && group.state() == group::State::Active) {
         let tenants: Vec<_> = records.tenants.iter().filter(|tenant| tenant.state() == tenant::State::Creating).cloned().collect();
         if !tenants.is_empty() {
@@ -112,7 +117,8 @@ fn directory_step(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, a
         voters.sort_by_key(|voter| voter.node_id);
         return Some(Step::GrowDirectory { added, voters });
     }
-    let mut recorded = records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).map(|group| group.voters.clone()).unwrap_or_default();
+    let mut recorded =
+        records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).map(|group| group.voters.clone()).unwrap_or_default();
     recorded.sort_by_key(|voter| voter.node_id);
     (recorded != voters).then_some(Step::RecordDirectory { voters })
 }
@@ -171,7 +177,8 @@ fn spread_leaders(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, a
         led.entry(node_id).or_default().push(status);
     }
     let (most, groups) = led.iter().max_by_key(|(node_id, groups)| (groups.len(), **node_id))?;
-    let mut takers: Vec<(&u64, usize)> = led.iter().map(|(node_id, groups)| (node_id, groups.len())).filter(|(node_id, _)| *node_id != most).collect();
+    let mut takers: Vec<(&u64, usize)> =
+        led.iter().map(|(node_id, groups)| (node_id, groups.len())).filter(|(node_id, _)| *node_id != most).collect();
     takers.sort_by_key(|(node_id, count)| (*count, **node_id));
     for (node_id, _) in takers.into_iter().filter(|(_, count)| count + LEADER_SLACK <= groups.len()) {
         if let Some(group) = groups.iter().find(|group| can_lead(*node_id, group, statuses)) {

@@ -3,7 +3,12 @@
 use super::*;
 
 fn place(start: &str, end: &str, group_id: u32) -> Place {
-    Place { start: Bytes::copy_from_slice(start.as_bytes()), end: Bytes::copy_from_slice(end.as_bytes()), group_id: Some(group_id), epoch: 1 }
+    Place {
+        start: Bytes::copy_from_slice(start.as_bytes()),
+        end: Bytes::copy_from_slice(end.as_bytes()),
+        group_id: Some(group_id),
+        epoch: 1,
+    }
 }
 
 fn node(node_id: u64) -> NodeRef {

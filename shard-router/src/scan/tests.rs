@@ -15,7 +15,8 @@ fn a_cursor_survives_its_encoding_and_nonsense_is_refused() {
 #[test]
 fn a_shard_split_since_is_asked_anew_from_where_the_page_ended() {
     let scan = Scan::default();
-    let cursor = Cursor { start: "g\0".into(), end: Bytes::new(), part_start: Bytes::new(), part_end: Bytes::new(), continuation: "said".into() };
+    let cursor =
+        Cursor { start: "g\0".into(), end: Bytes::new(), part_start: Bytes::new(), part_end: Bytes::new(), continuation: "said".into() };
     let part = Part { scan: &scan, cursor: &cursor, limit: 0 };
     let whole = Place::whole(Some(1), 1);
     assert_eq!(part.of(&whole), (Bytes::new(), Bytes::new(), "said".into()));

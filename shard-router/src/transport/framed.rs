@@ -93,7 +93,9 @@ async fn open(address: &str, dial: &Dial) -> Result<(mpsc::Sender<v1::RequestFra
     match opening {
         Ok(Ok(answers)) => Ok((frames, answers.into_inner())),
         Ok(Err(status)) => Err(ended(&status, false, false)),
-        Err(_) => Err(Failure::NotSent(Error::unavailable(format!("node at {address} did not open the stream in time"), super::RETRY_AFTER))),
+        Err(_) => {
+            Err(Failure::NotSent(Error::unavailable(format!("node at {address} did not open the stream in time"), super::RETRY_AFTER)))
+        }
     }
 }
 

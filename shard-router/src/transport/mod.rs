@@ -87,11 +87,15 @@ impl Nodes {
         let result = match &self.config.local {
             Some(local) if local.node_id == node.node_id => {
                 let call = local.kv.call(&local.principal, body);
-                tokio::time::timeout(until.saturating_duration_since(Instant::now()), call).await.map(|result| result.map_err(Failure::Answered))
+                tokio::time::timeout(until.saturating_duration_since(Instant::now()), call)
+                    .await
+                    .map(|result| result.map_err(Failure::Answered))
             }
             _ => match &*self.link(&node.address) {
                 Link::Framed(framed) => tokio::time::timeout(until.saturating_duration_since(Instant::now()), framed.call(body)).await,
-                Link::Unary(unary) => tokio::time::timeout(until.saturating_duration_since(Instant::now()), unary.call(body, effects)).await,
+                Link::Unary(unary) => {
+                    tokio::time::timeout(until.saturating_duration_since(Instant::now()), unary.call(body, effects)).await
+                }
             },
         };
         result.unwrap_or_else(|_| {

@@ -42,7 +42,11 @@ impl Unary {
         };
         answer.map_err(|status| {
             // Our own errors travel as details: those are answers. Anything else comes from the transport.
-            if status.details().is_empty() { ended(&status, true, effects) } else { Failure::Answered(Error::from_status(&status, effects)) }
+            if status.details().is_empty() {
+                ended(&status, true, effects)
+            } else {
+                Failure::Answered(Error::from_status(&status, effects))
+            }
         })
     }
 }

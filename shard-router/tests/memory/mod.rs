@@ -187,7 +187,8 @@ impl State {
                     }
                 }
                 operation::Op::Add(add) => {
-                    let old = self.get(tenant, &add.key).map_or(0, |row| i64::from_le_bytes(row.value.as_ref().try_into().expect("8 bytes")));
+                    let old =
+                        self.get(tenant, &add.key).map_or(0, |row| i64::from_le_bytes(row.value.as_ref().try_into().expect("8 bytes")));
                     put(&mut self.rows, add.key, Bytes::copy_from_slice(&(old + add.delta).to_le_bytes()));
                 }
             }

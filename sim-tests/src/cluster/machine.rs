@@ -1,5 +1,6 @@
 //! One machine: its disk and store, which outlive the lives of its node, and what happens in such a life.
 
+use crate::planted::{LyingDisk, Planted};
 use crate::trace::Trace;
 use madsim::task::NodeId;
 use metadb::doors::Doors;
@@ -25,6 +26,14 @@ const UPKEEP: Upkeep = Upkeep { flush_log_bytes: 64 << 10, flush_interval: Durat
 /// When a replica that could not be made is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// What all machines of a cluster are made from.
+pub(super) struct Seeded<'a> {
+    pub(super) seed: u64,
+    pub(super) secret: &'a ClusterSecret,
+    pub(super) planted: Option<Planted>,
+    pub(super) trace: &'a Trace,
+}
+
 /// A machine.
 pub struct Machine {
     node_id: u64,
@@ -39,11 +48,13 @@ pub struct Machine {
     placed: Mutex<Option<NodeId>>,
     node: Mutex<Option<Arc<Node>>>,
     lives: AtomicU64,
+    planted: Option<Planted>,
     trace: Trace,
 }
 
 impl Machine {
-    pub(super) fn new(number: usize, addresses: &[String], seed: u64, secret: &ClusterSecret, trace: &Trace) -> Arc<Self> {
+    pub(super) fn new(number: usize, addresses: &[String], plan: &Seeded<'_>) -> Arc<Self> {
+        let Seeded { seed, secret, planted, trace } = *plan;
         let own = seed.wrapping_mul(1_000_003).wrapping_add(number as u64 * 17);
         Arc::new(Machine {
             node_id: number as u64 + 1,
@@ -57,6 +68,7 @@ impl Machine {
             placed: Mutex::default(),
             node: Mutex::default(),
             lives: AtomicU64::new(0),
+            planted,
             trace: trace.clone(),
         })
     }
@@ -117,7 +129,10 @@ impl Machine {
     pub(super) async fn live(self: Arc<Self>) {
         let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
         self.trace.event(format_args!("node {} begins life {life}", self.node_id));
-        let mount: Arc<dyn Disk> = self.disk.mount();
+        let mount: Arc<dyn Disk> = match self.planted {
+            Some(Planted::SyncsAreLies) => Arc::new(LyingDisk(self.disk.mount())),
+            Some(Planted::RepeatsWithoutId | Planted::StaleReads) | None => self.disk.mount(),
+        };
         let log = Log::open(mount, LogOptions::default()).await.expect("a log that was only cut short opens");
         let config = NodeConfig { upkeep: UPKEEP, ..NodeConfig::new(self.node_id, CLUSTER_ID, self.address.clone()) };
         let parts = Parts { store: self.store.clone(), log, spool: self.spool.mount(), secret: self.secret.clone() };

@@ -24,7 +24,7 @@ pub async fn all(client: &Client, last: &mut Final) -> Vec<String> {
         problems.extend(written_once(client, *tenant_id, last).await.err().map(|error| format!("scan of tenant {tenant_id}: {error}")));
     }
     let namespace = Fs::new(client.routers[0].clone()).namespace(client.tenants[0]);
-    problems.extend(walk(client, &namespace, last).await.err().map(|error| format!("tree: {error}")));
+    problems.extend(Box::pin(walk(client, &namespace, last)).await.err().map(|error| format!("tree: {error}")));
     problems
 }
 
@@ -68,7 +68,7 @@ async fn walk(client: &Client, namespace: &Namespace, last: &mut Final) -> Resul
                 if is_folder {
                     open.insert(entry.id);
                 }
-                let node = namespace.stat(entry.id).await?;
+                let node = Box::pin(namespace.stat(entry.id)).await?;
                 let place = Place { folder, name: entry.name };
                 if (node.parent, &node.name) != (place.folder, &place.name) {
                     let told =

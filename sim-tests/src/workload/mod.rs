@@ -9,6 +9,7 @@ pub mod once;
 pub mod registers;
 pub mod tree;
 
+use crate::planted::Planted;
 use crate::trace::Trace;
 use checkers::versions::Commit;
 use checkers::{History, OperationId, Outcome};
@@ -41,12 +42,14 @@ pub struct Shared {
     pub slowest_ns: Arc<Mutex<u64>>,
     /// Set when clients shall stop asking.
     pub stop: Arc<std::sync::atomic::AtomicBool>,
+    /// A deliberate bug, to see that it is caught.
+    pub planted: Option<Planted>,
 }
 
 impl Shared {
     /// Nothing recorded yet.
     #[must_use]
-    pub fn new(trace: Trace) -> Self {
+    pub fn new(trace: Trace, planted: Option<Planted>) -> Self {
         Shared {
             trace,
             registers: Arc::new(Mutex::new(History::new())),
@@ -57,6 +60,7 @@ impl Shared {
             unexpected: Arc::default(),
             slowest_ns: Arc::default(),
             stop: Arc::default(),
+            planted,
         }
     }
 

@@ -4,6 +4,7 @@
 //! until the answer is known: each must have happened exactly once.
 
 use super::{Client, below, complete, invoke, think};
+use crate::planted::Planted;
 use bytes::Bytes;
 use checkers::Outcome;
 use checkers::register::{Call, Return};
@@ -74,7 +75,7 @@ async fn one(client: &Client, tenant_id: u64, key: &str, call: Call) -> Option<R
 async fn ask(client: &Client, tenant_id: u64, key: &[u8], call: Call) -> (Outcome<Return>, Option<u64>) {
     let key = Bytes::copy_from_slice(key);
     if call == Call::Get {
-        let got = client.routers[0].tenant(tenant_id).with_deadline(PATIENT).get(key).await;
+        let got = reader(client, tenant_id).get(key).await;
         let outcome = match got {
             Ok(row) => decode(client, row.as_ref()).map_or(Outcome::Unknown, |value| Outcome::Ok(Return::Value(value))),
             // A read has no effects: whatever went wrong, nothing happened.
@@ -94,6 +95,14 @@ async fn ask(client: &Client, tenant_id: u64, key: &[u8], call: Call) -> (Outcom
     }
 }
 
+fn reader(client: &Client, tenant_id: u64) -> shard_router::Client {
+    let reader = client.routers[0].tenant(tenant_id).with_deadline(PATIENT);
+    if client.shared.planted == Some(Planted::StaleReads) {
+        return reader.with_read(v1::ReadOptions { at_version: 0, max_staleness_ms: 60_000 });
+    }
+    reader
+}
+
 /// Asks patiently, or impatiently and again under the same request id, through another router.
 async fn transact(
     client: &Client,
@@ -105,10 +114,13 @@ async fn transact(
     if below(5) != 0 {
         return ask(0, PATIENT).transact(conditions, operations).await;
     }
-    let request_id = Bytes::copy_from_slice(&seam::random_id());
+    let mut request_id = Bytes::copy_from_slice(&seam::random_id());
     let mut open = None;
     for attempt in 0..REPEATS {
         let (router, deadline) = if attempt == 0 { (0, IMPATIENT) } else { (1, PATIENT) };
+        if client.shared.planted == Some(Planted::RepeatsWithoutId) {
+            request_id = Bytes::copy_from_slice(&seam::random_id());
+        }
         let asked = ask(router, deadline);
         match asked.transact_as(request_id.clone(), conditions.clone(), operations.clone()).await {
             Err(error @ Error::UnknownOutcome { .. }) => open = Some(error),

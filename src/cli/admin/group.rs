@@ -102,7 +102,16 @@ impl Show for Replicas {
 
     fn rows(&self) -> Vec<Vec<String>> {
         let row = |r: &Replica| {
-            let numbers = [r.term, r.last_log_index, r.committed_index, r.applied_index, r.flushed_index, r.purged_index, r.applied_version, r.shards];
+            let numbers = [
+                r.term,
+                r.last_log_index,
+                r.committed_index,
+                r.applied_index,
+                r.flushed_index,
+                r.purged_index,
+                r.applied_version,
+                r.shards,
+            ];
             let mut cells = vec![r.node.to_string(), r.role.to_owned()];
             cells.extend(numbers.map(|number| number.to_string()));
             cells.push(r.problem.clone());

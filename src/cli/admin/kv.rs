@@ -108,7 +108,8 @@ impl Kv {
         match self.verb {
             Verb::Get { key } => {
                 let row = client.get(key.clone()).await?;
-                let row = row.ok_or_else(|| metadb_proto::Error::not_found(format!("the key {} of tenant {}", escape(&key), self.tenant)))?;
+                let row =
+                    row.ok_or_else(|| metadb_proto::Error::not_found(format!("the key {} of tenant {}", escape(&key), self.tenant)))?;
                 let row = Row::from(&row);
                 output.done(&row.value, &row)
             }
@@ -121,7 +122,10 @@ impl Kv {
                 if answer.results.first().is_none_or(|result| result.deleted == 0) {
                     return Err(metadb_proto::Error::not_found(format!("the key {} of tenant {}", escape(&key), self.tenant)).into());
                 }
-                output.done(&format!("deleted at version {}", answer.version), &serde_json::json!({ "key": escape(&key), "version": answer.version }))
+                output.done(
+                    &format!("deleted at version {}", answer.version),
+                    &serde_json::json!({ "key": escape(&key), "version": answer.version }),
+                )
             }
             Verb::Scan { prefix, limit, reverse } => {
                 let rows = scan(&client, &prefix, limit, reverse).await?;
@@ -144,7 +148,8 @@ async fn scan(client: &Client, prefix: &Bytes, limit: u32, reverse: bool) -> Res
         if missing == 0 {
             return Ok(rows);
         }
-        let ask = Scan { start: prefix.clone(), end: after(prefix), limit: missing.min(page_rows), reverse, continuation, ..Scan::default() };
+        let ask =
+            Scan { start: prefix.clone(), end: after(prefix), limit: missing.min(page_rows), reverse, continuation, ..Scan::default() };
         let page = client.scan(ask).await?;
         rows.extend(page.rows.iter().map(Row::from));
         if page.continuation.is_empty() {

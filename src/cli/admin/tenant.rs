@@ -89,7 +89,10 @@ impl Tenant {
         match self.verb {
             Verb::Create { name } => {
                 let row = Row::from(operator.create_tenant(&name).await?);
-                output.done(&format!("made tenant {} with id {}; next: `cairn admin key create --tenant {}`", row.name, row.id, row.name), &row)
+                output.done(
+                    &format!("made tenant {} with id {}; next: `cairn admin key create --tenant {}`", row.name, row.id, row.name),
+                    &row,
+                )
             }
             Verb::List => output.show(&Rows(operator.tenants().await?.into_iter().map(Row::from).collect())),
             Verb::Delete { name, yes } => {

@@ -18,12 +18,15 @@ pub(super) async fn put(door: &Door, s3: &S3Session, file: &Path, path: &str, ou
     let mut source = std::fs::File::open(file).map_err(unreadable)?;
     let facts = source.metadata().map_err(unreadable)?;
     if !facts.is_file() {
-        return Err(Failure::usage(format!("{} is not a file", file.display())).hint("for a whole folder use rclone or aws-cli with the S3 endpoint"));
+        return Err(Failure::usage(format!("{} is not a file", file.display()))
+            .hint("for a whole folder use rclone or aws-cli with the S3 endpoint"));
     }
     let (bucket, mut key) = door.bucket(path).await?;
     if key.is_empty() || key.ends_with('/') {
         let name = file.file_name().and_then(|name| name.to_str());
-        key.push_str(name.ok_or_else(|| Failure::usage(format!("{} has no name that can be kept", file.display())).hint("name the target"))?);
+        key.push_str(
+            name.ok_or_else(|| Failure::usage(format!("{} has no name that can be kept", file.display())).hint("name the target"))?,
+        );
     }
     let client = S3Client::new(&s3.endpoints, &s3.region, &s3.key)?;
     let progress = (facts.len() >= PROGRESS_FROM).then(|| Progress::bytes("upload", facts.len()));

@@ -121,7 +121,8 @@ impl Door {
             _ => failure,
         })?;
         if node.kind() != v1::NodeKind::FlatFolder {
-            return Err(Failure::usage(format!("/{name} is no bucket")).hint("bytes travel over S3, which has buckets only: `cairn fs mkdir --bucket`"));
+            return Err(Failure::usage(format!("/{name} is no bucket"))
+                .hint("bytes travel over S3, which has buckets only: `cairn fs mkdir --bucket`"));
         }
         let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
         Ok((name.to_owned(), key.to_owned()))

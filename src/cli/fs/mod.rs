@@ -66,7 +66,9 @@ enum Verb {
         path: String,
     },
     /// Download a file from a bucket.
-    #[command(after_help = "Examples:\n  cairn fs get /demo/report.pdf\n  cairn fs get /demo/report.pdf /tmp/\n  cairn fs get /demo/notes.txt -")]
+    #[command(
+        after_help = "Examples:\n  cairn fs get /demo/report.pdf\n  cairn fs get /demo/report.pdf /tmp/\n  cairn fs get /demo/notes.txt -"
+    )]
     Get {
         /// The file there.
         path: String,

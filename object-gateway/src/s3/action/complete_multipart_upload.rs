@@ -67,7 +67,10 @@ fn named_parts(parts: Vec<CompletedPart>) -> S3Result<Vec<(u32, String)>> {
     for part in parts {
         let number = part_number(part.part_number.unwrap_or_default())?;
         if named.last().is_some_and(|(last, _)| *last >= number) {
-            return Err(refuse(S3ErrorCode::InvalidPartOrder, "The list of parts was not in ascending order. The parts list must be specified in order by part number."));
+            return Err(refuse(
+                S3ErrorCode::InvalidPartOrder,
+                "The list of parts was not in ascending order. The parts list must be specified in order by part number.",
+            ));
         }
         named.push((number, part.e_tag.ok_or_else(invalid_part)?.into_value()));
     }
@@ -98,7 +101,9 @@ fn check(named: &[(u32, String)], stored: &BTreeMap<u32, (u64, String)>) -> S3Re
             return Err(invalid_part());
         }
         if *size < MIN_PART_BYTES && index + 1 < named.len() {
-            let message = format!("Your proposed upload is smaller than the minimum allowed size: part {number} has {size} bytes, at least {MIN_PART_BYTES}");
+            let message = format!(
+                "Your proposed upload is smaller than the minimum allowed size: part {number} has {size} bytes, at least {MIN_PART_BYTES}"
+            );
             return Err(refuse(S3ErrorCode::EntityTooSmall, message));
         }
         total = total.saturating_add(*size);
@@ -134,12 +139,15 @@ mod tests {
     fn the_etag_of_parts() {
         // md5(md5("a") md5("b"))
         let parts = [(1, "0cc175b9c0f1b6a831c399e269772661".to_owned()), (2, "92eb5ffee6ae2fec3ad71c777531578f".to_owned())];
-        assert_eq!(etag_of(&parts).expect("hex"), "96a7b4f8e6b5cf0f4df1d6c7d5ee2c4c-2".replace("96a7b4f8e6b5cf0f4df1d6c7d5ee2c4c", &{
-            let mut md5 = Md5::new();
-            md5.update(&Md5::checksum(b"a"));
-            md5.update(&Md5::checksum(b"b"));
-            hex::encode(md5.finalize())
-        }));
+        assert_eq!(
+            etag_of(&parts).expect("hex"),
+            "96a7b4f8e6b5cf0f4df1d6c7d5ee2c4c-2".replace("96a7b4f8e6b5cf0f4df1d6c7d5ee2c4c", &{
+                let mut md5 = Md5::new();
+                md5.update(&Md5::checksum(b"a"));
+                md5.update(&Md5::checksum(b"b"));
+                hex::encode(md5.finalize())
+            })
+        );
         assert_eq!(code(etag_of(&[(1, "no hex".into())])), "InvalidPart");
     }
 

@@ -20,7 +20,8 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<CopyObjectInput>) 
         Some(other) => return Err(refuse(S3ErrorCode::InvalidArgument, format!("Unknown metadata directive: {other}"))),
     };
     if !replace && source_bucket == input.bucket && source_key == input.key {
-        let message = "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata.";
+        let message =
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata.";
         return Err(refuse(S3ErrorCode::InvalidRequest, message));
     }
     let source = stat_source(gateway, &namespace, &source_bucket, &source_key).await?;

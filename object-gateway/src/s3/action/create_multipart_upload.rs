@@ -11,8 +11,15 @@ use s3s::{S3ErrorCode, S3Request, S3Response};
 pub(super) async fn run(gateway: &Gateway, request: S3Request<CreateMultipartUploadInput>) -> Answer<CreateMultipartUploadOutput> {
     let (namespace, _) = gateway.enter(&request)?;
     let input = request.input;
-    if input.sse_customer_key.is_some() || input.server_side_encryption.is_some() || input.object_lock_mode.is_some() || input.tagging.is_some() {
-        return Err(refuse(S3ErrorCode::NotImplemented, "A header you provided implies functionality that is not implemented: encryption, object lock, tagging"));
+    if input.sse_customer_key.is_some()
+        || input.server_side_encryption.is_some()
+        || input.object_lock_mode.is_some()
+        || input.tagging.is_some()
+    {
+        return Err(refuse(
+            S3ErrorCode::NotImplemented,
+            "A header you provided implies functionality that is not implemented: encryption, object lock, tagging",
+        ));
     }
     let described = Described {
         content_type: input.content_type,

@@ -14,7 +14,10 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<DeleteObjectInput>
     let input = request.input;
     refuse_version(input.version_id.as_ref())?;
     if input.if_match_size.is_some() || input.if_match_last_modified_time.is_some() {
-        return Err(refuse(S3ErrorCode::NotImplemented, "A header you provided implies functionality that is not implemented: x-amz-if-match-*"));
+        return Err(refuse(
+            S3ErrorCode::NotImplemented,
+            "A header you provided implies functionality that is not implemented: x-amz-if-match-*",
+        ));
     }
     let precondition = conditions::precondition(input.if_match.as_ref(), None)?;
     let conditional = precondition != Precondition::None;

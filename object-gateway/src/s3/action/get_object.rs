@@ -2,10 +2,10 @@
 
 use super::{Answer, part_count, refuse_version, told_size};
 use crate::content::ContentStream;
+use crate::s3::Gateway;
 use crate::s3::conditions::{Conditions, etag, last_modified};
 use crate::s3::error::{Subject, failed, refuse, refuse_as};
 use crate::s3::metadata::{Described, checksums_of};
-use crate::s3::Gateway;
 use bytes::Bytes;
 use fs_layer::{ContentPart, FileInfo, NodeKind};
 use futures::{Stream, StreamExt as _};
@@ -82,7 +82,9 @@ impl View {
         }
         conditions.check_read(info)?;
         let (asked, parts_count) = match (range, part_number) {
-            (Some(_), Some(_)) => return Err(refuse(S3ErrorCode::InvalidRequest, "Cannot specify both Range header and partNumber query parameter")),
+            (Some(_), Some(_)) => {
+                return Err(refuse(S3ErrorCode::InvalidRequest, "Cannot specify both Range header and partNumber query parameter"));
+            }
             (Some(range), None) => (Some(range.check(info.size).map_err(|_| unsatisfiable(info.size))?), None),
             (None, Some(number)) => {
                 let (range, count) = part(info, number)?;
@@ -98,7 +100,8 @@ impl View {
             let any = info.attributes.keys().any(|name| name.starts_with("checksum."));
             checksums.checksum_type = any.then(|| ChecksumType::from_static(ChecksumType::FULL_OBJECT));
         }
-        let content_range = asked.as_ref().filter(|range| !range.is_empty()).map(|r| format!("bytes {}-{}/{}", r.start, r.end - 1, info.size));
+        let content_range =
+            asked.as_ref().filter(|range| !range.is_empty()).map(|r| format!("bytes {}-{}/{}", r.start, r.end - 1, info.size));
         Ok(View { range: asked.unwrap_or(whole), content_range, parts_count, checksums })
     }
 }

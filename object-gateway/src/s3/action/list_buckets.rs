@@ -18,7 +18,8 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<ListBucketsInput>)
     let prefix = input.prefix.unwrap_or_default();
     let mut buckets = Vec::new();
     loop {
-        let options = ListOptions { prefix: prefix.clone(), continuation: continuation.take(), limit: limit - buckets.len(), ..Default::default() };
+        let options =
+            ListOptions { prefix: prefix.clone(), continuation: continuation.take(), limit: limit - buckets.len(), ..Default::default() };
         let page = namespace.list(ROOT, options).await.map_err(|e| failed(Subject::Bucket, e))?;
         let found = page.entries.into_iter().filter(|entry| entry.kind == NodeKind::Flat && bucket::is_valid_name(&entry.name));
         buckets.extend(found.map(|entry| Bucket {

@@ -1,9 +1,9 @@
 //! ListObjectsV2: a page of keys and common prefixes, by continuation token.
 
 use super::Answer;
+use crate::s3::Gateway;
 use crate::s3::error::Subject;
 use crate::s3::listing::{self, Encoding};
-use crate::s3::Gateway;
 use fs_layer::{ListOptions, Listing};
 use s3s::dto::{ListObjectsV2Input, ListObjectsV2Output};
 use s3s::{S3Request, S3Response};

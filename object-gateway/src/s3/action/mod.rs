@@ -88,9 +88,13 @@ impl Gateway {
         let announced = Announced::from_headers(&incoming.headers)?;
         let number = |name: &str| incoming.headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
         let expected = number("x-amz-decoded-content-length").or_else(|| number("content-length"));
-        let expected = expected.ok_or_else(|| refuse(S3ErrorCode::MissingContentLength, "You must provide the Content-Length HTTP header."))?;
+        let expected =
+            expected.ok_or_else(|| refuse(S3ErrorCode::MissingContentLength, "You must provide the Content-Length HTTP header."))?;
         if expected > PUT_BYTES {
-            return Err(refuse(S3ErrorCode::EntityTooLarge, format!("Your proposed upload exceeds the maximum allowed size: {expected} bytes, at most {PUT_BYTES}")));
+            return Err(refuse(
+                S3ErrorCode::EntityTooLarge,
+                format!("Your proposed upload exceeds the maximum allowed size: {expected} bytes, at most {PUT_BYTES}"),
+            ));
         }
         let (body, digests) = HashedBody::new(incoming.body, announced, incoming.trailing);
         let part = self.content.write(tenant_id, body, Some(expected)).await.map_err(not_stored)?;
@@ -114,7 +118,9 @@ fn source_of(source: &CopySource) -> S3Result<(String, String)> {
     match source {
         CopySource::Bucket { bucket, key, version_id: None } => Ok((bucket.to_string(), key.to_string())),
         CopySource::Bucket { version_id: Some(_), .. } => Err(no_versions()),
-        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(refuse(S3ErrorCode::NotImplemented, "Copies from access points are not implemented.")),
+        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => {
+            Err(refuse(S3ErrorCode::NotImplemented, "Copies from access points are not implemented."))
+        }
     }
 }
 

@@ -61,7 +61,10 @@ fn refuse_unsupported(input: &PutObjectInput) -> S3Result<()> {
         ("x-amz-website-redirect-location", input.website_redirect_location.is_some()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
-        Some((header, _)) => Err(refuse(S3ErrorCode::NotImplemented, format!("A header you provided implies functionality that is not implemented: {header}"))),
+        Some((header, _)) => Err(refuse(
+            S3ErrorCode::NotImplemented,
+            format!("A header you provided implies functionality that is not implemented: {header}"),
+        )),
         None => Ok(()),
     }
 }

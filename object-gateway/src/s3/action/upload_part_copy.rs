@@ -51,14 +51,21 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<UploadPartCopyInpu
 /// `bytes=first-last`, both present and within the source: as S3.
 fn copied_range(header: Option<&str>, size: u64) -> S3Result<Range<u64>> {
     let Some(header) = header else {
-        return if size > PART_BYTES { Err(refuse(S3ErrorCode::InvalidRequest, format!("The specified copy source is larger than {PART_BYTES} bytes"))) } else { Ok(0..size) };
+        return if size > PART_BYTES {
+            Err(refuse(S3ErrorCode::InvalidRequest, format!("The specified copy source is larger than {PART_BYTES} bytes")))
+        } else {
+            Ok(0..size)
+        };
     };
     let range = header.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
     let range = range.and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
     match range {
         Some((first, last)) if first <= last && last < size && last - first < PART_BYTES => Ok(first..last + 1),
         Some(_) => Err(refuse(S3ErrorCode::InvalidArgument, format!("Range specified is not valid for source object of size: {size}"))),
-        None => Err(refuse(S3ErrorCode::InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")),
+        None => Err(refuse(
+            S3ErrorCode::InvalidArgument,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy",
+        )),
     }
 }
 

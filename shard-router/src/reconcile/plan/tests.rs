@@ -81,7 +81,8 @@ fn a_group_half_made_is_formed_when_all_its_voters_are_there() {
 
 #[test]
 fn tenants_are_raised_when_a_group_can_hold_them_and_deleted_at_any_time() {
-    let tenant = |tenant_id, state: tenant::State| TenantRecord { tenant_id, name: format!("t{tenant_id}"), state: state.into(), created_at_ms: 0 };
+    let tenant =
+        |tenant_id, state: tenant::State| TenantRecord { tenant_id, name: format!("t{tenant_id}"), state: state.into(), created_at_ms: 0 };
     let (creating, deleting) = (tenant(1, tenant::State::Creating), tenant(2, tenant::State::Deleting));
     let mut known = records(1, vec![record(0, group::State::Active, &[1])]);
     known.tenants = vec![creating.clone(), deleting.clone(), tenant(3, tenant::State::Active)];
