@@ -15,12 +15,15 @@ use shard_router::operator::Operator;
 use shard_router::{Client, Router, RouterConfig, operation};
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 /// A cluster of three is up, with all its groups and a tenant, well within this.
 const UP_WITHIN: Duration = Duration::from_secs(30);
+/// How often the unary client follows or waits before it gives a request up.
+const RETRIES: usize = 20;
 /// The tenant whose keys are measured.
 const TENANT: &str = "bench";
 
@@ -136,21 +139,35 @@ impl Target for RouterTarget {
     }
 }
 
-/// Cairn through plain unary gRPC.
+/// Cairn through plain unary gRPC, as a foreign client does it: it stays with the leader and follows a redirect.
 pub struct UnaryTarget {
-    clients: Vec<KvClient<Channel>>,
+    leader: RwLock<Leader>,
     authorization: MetadataValue<Ascii>,
     tenant_id: u64,
 }
 
-impl UnaryTarget {
-    async fn connect(address: &str, token: &str, tenant_id: u64) -> anyhow::Result<Self> {
+/// The node that is asked, over so many connections.
+#[derive(Clone)]
+struct Leader {
+    address: String,
+    clients: Arc<[KvClient<Channel>]>,
+}
+
+impl Leader {
+    async fn connect(address: &str) -> anyhow::Result<Self> {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
             let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
             clients.push(KvClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES));
         }
-        Ok(UnaryTarget { clients, authorization: format!("Bearer {token}").parse()?, tenant_id })
+        Ok(Leader { address: address.to_owned(), clients: clients.into() })
+    }
+}
+
+impl UnaryTarget {
+    async fn connect(address: &str, token: &str, tenant_id: u64) -> anyhow::Result<Self> {
+        let leader = RwLock::new(Leader::connect(address).await?);
+        Ok(UnaryTarget { leader, authorization: format!("Bearer {token}").parse()?, tenant_id })
     }
 
     async fn probe(&self) -> Result<(), Error> {
@@ -168,7 +185,23 @@ impl UnaryTarget {
     }
 
     fn client(&self, client: usize) -> KvClient<Channel> {
-        self.clients[client % self.clients.len()].clone()
+        let leader = self.leader.read().unwrap_or_else(PoisonError::into_inner);
+        leader.clients[client % leader.clients.len()].clone()
+    }
+
+    /// Waits as an error asks, or goes to the leader that it names; anything else stands as it is.
+    async fn follow(&self, error: Error) -> anyhow::Result<()> {
+        if let Error::Unavailable { retry_after, .. } | Error::Exhausted { retry_after, .. } = &error {
+            tokio::time::sleep(*retry_after).await;
+            return Ok(());
+        }
+        let Error::Moved { redirect: v1::Redirect { leader: Some(to), .. }, .. } = &error else { return Err(error.into()) };
+        let known = self.leader.read().unwrap_or_else(PoisonError::into_inner).address == to.address;
+        if !known {
+            let leader = Leader::connect(&to.address).await?;
+            *self.leader.write().unwrap_or_else(PoisonError::into_inner) = leader;
+        }
+        Ok(())
     }
 
     async fn ask_get(&self, client: usize, key: Bytes) -> Result<bool, Error> {
@@ -176,21 +209,40 @@ impl UnaryTarget {
         let answer = self.client(client).get(request).await.map_err(|status| Error::from_status(&status, false))?;
         Ok(answer.into_inner().row.is_some())
     }
+
+    async fn ask_put(&self, client: usize, header: Option<v1::RequestHeader>, operation: v1::Operation) -> Result<(), Error> {
+        let request = self.request(v1::TransactRequest { header, conditions: Vec::new(), operations: vec![operation] });
+        self.client(client).transact(request).await.map_err(|status| Error::from_status(&status, true))?;
+        Ok(())
+    }
 }
 
 impl Target for UnaryTarget {
     fn put(&self, client: usize, key: Bytes, value: Bytes) -> BoxFuture<'_, anyhow::Result<()>> {
         async move {
             let header = self.header().map(|h| v1::RequestHeader { request_id: Bytes::copy_from_slice(&seam::random_id()), ..h });
-            let request =
-                self.request(v1::TransactRequest { header, conditions: Vec::new(), operations: vec![operation::put(key, value)] });
-            self.client(client).transact(request).await.map_err(|status| Error::from_status(&status, true))?;
-            Ok(())
+            let operation = operation::put(key, value);
+            for _ in 0..RETRIES {
+                match self.ask_put(client, header.clone(), operation.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => self.follow(error).await?,
+                }
+            }
+            Ok(self.ask_put(client, header, operation).await?)
         }
         .boxed()
     }
 
     fn get(&self, client: usize, key: Bytes) -> BoxFuture<'_, anyhow::Result<bool>> {
-        async move { Ok(self.ask_get(client, key).await?) }.boxed()
+        async move {
+            for _ in 0..RETRIES {
+                match self.ask_get(client, key.clone()).await {
+                    Ok(found) => return Ok(found),
+                    Err(error) => self.follow(error).await?,
+                }
+            }
+            Ok(self.ask_get(client, key).await?)
+        }
+        .boxed()
     }
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 
@@ -36,7 +37,8 @@ pub async fn measure(folder: &Path, each: Duration) -> anyhow::Result<Limits> {
     let syncs_per_second = tokio::task::spawn_blocking(move || syncs(&file, each)).await??;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = format!("http://{}", listener.local_addr()?);
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    // Without it a small answer waits for the acknowledgement of the one before.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tokio::spawn(Server::builder().add_service(EchoServer::new(Answering)).serve_with_incoming(incoming));
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {

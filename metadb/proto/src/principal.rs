@@ -4,7 +4,7 @@
 //! token is its id and secret, checked against the directory.
 
 use crate::Error;
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 

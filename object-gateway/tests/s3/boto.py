@@ -17,7 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from common import arguments, equal, run
+from endpoint import arguments, equal, run
 
 ARGS = arguments(__doc__)
 MIB = 1 << 20

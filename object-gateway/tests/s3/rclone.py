@@ -10,7 +10,7 @@ import sys
 import tempfile
 import uuid
 
-from common import arguments, equal, run
+from endpoint import arguments, equal, run
 
 ARGS = arguments(__doc__)
 BUCKET = f"rclone-{uuid.uuid4().hex[:12]}"
