@@ -112,6 +112,16 @@ fn a_new_node_that_nobody_told_where_to_go_is_refused() {
 }
 
 #[test]
+fn a_first_node_that_lost_its_folder_does_not_make_its_cluster_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = settings(folder.path(), "");
+    let cluster = "ef".repeat(16);
+    let args = ["node", "--config", &file, "--bootstrap=true", "--cluster-id", &cluster];
+    refused(&[&args[..], &["--listen", "127.0.0.1:7996", "--s3-listen", "127.0.0.1:7995"]].concat(), 2, &["exists already", "--join"]);
+    assert!(!folder.path().join("data").join("identity.toml").exists(), "no identity is made up");
+}
+
+#[test]
 fn without_a_cluster_every_verb_says_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = folder.path().join("none.toml");

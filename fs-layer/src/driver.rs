@@ -139,13 +139,20 @@ pub(crate) async fn run<O: Operation>(namespace: &Namespace, op: &O) -> Result<O
         }
         let db = namespace.db.with_deadline(left);
         let request = namespace.request_id.map(|id| Request::new(id, O::NAME));
-        if let Some(request) = &request
-            && let Some(answer) = request.remembered(&db).await?
-        {
+        if let Some(answer) = remembered(request.as_ref(), &db).await? {
             return O::Answer::from_bytes(answer);
         }
         let context = Context::new(db.clone(), &namespace.tenant, attempt == 0);
-        match op.attempt(&context).await? {
+        let step = match op.attempt(&context).await {
+            // What was read may be what the first sending of this very request did meanwhile: then its answer counts.
+            step @ (Err(_) | Ok(Step::Done(_))) => match remembered(request.as_ref(), &db).await {
+                Ok(Some(answer)) => return O::Answer::from_bytes(answer),
+                Ok(None) => step?,
+                Err(error) => return step.and(Err(error)),
+            },
+            Ok(step) => step,
+        };
+        match step {
             Step::Done(answer) => return Ok(answer),
             Step::Commit(plan) => {
                 let (plan, answer) = finish(namespace, plan, request.as_ref(), context.now_ms);
@@ -192,6 +199,14 @@ fn jittered(backoff: Duration) -> Duration {
     let half = backoff / 2;
     let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
     half + Duration::from_nanos(seam::random_u64() % nanos)
+}
+
+/// What a request of this id was answered, if it was done before.
+async fn remembered(request: Option<&Request>, db: &Db) -> Result<Option<Bytes>, Error> {
+    match request {
+        Some(request) => request.remembered(db).await,
+        None => Ok(None),
+    }
 }
 
 /// A request that its caller named, so that a retry of it is told what the first one did.

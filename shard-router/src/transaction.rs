@@ -149,17 +149,17 @@ impl Transaction {
 
     /// Commits. False: another transaction got in between.
     async fn commit(&self) -> Result<bool, Error> {
-        let (conditions, operations) = {
+        let (conditions, operations, required) = {
             let mut state = self.state.lock();
             let of_keys = state.read.iter().map(|(key, row)| match row {
                 Some(row) => condition::version_is(key.clone(), row.version),
                 None => condition::absent(key.clone()),
             });
             let conditions: Vec<_> = of_keys.chain(state.ranges.iter().cloned()).collect();
-            (conditions, std::mem::take(&mut state.operations))
+            (conditions, std::mem::take(&mut state.operations), !state.ranges.is_empty())
         };
-        // One linearizable read by itself proves nothing more when it is tested.
-        if operations.is_empty() && conditions.len() <= 1 {
+        // One linearizable read of a key by itself proves nothing more when it is tested.
+        if operations.is_empty() && conditions.len() <= 1 && !required {
             return Ok(true);
         }
         Ok(self.client.transact(conditions, operations).await?.committed)

@@ -2,19 +2,24 @@
 //!
 //! A node is put together here as the binary does it, from the same libraries, but for the gateway; only disks and sockets differ.
 
+mod birth;
+mod identity;
 mod machine;
-mod set_up;
 
+pub use birth::BORN_WITHIN;
+pub use identity::Identity;
 pub use machine::Machine;
 
 use crate::planted::Planted;
 use crate::trace::Trace;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
+use metadb::node::Node;
 use metadb_engine::sim::Kind;
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::v1::Role;
 use parking_lot::Mutex;
+use shard_router::operator::Operator;
 use shard_router::{Router, RouterConfig};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -26,7 +31,9 @@ const LATENCY: Range<Duration> = Duration::from_micros(200)..Duration::from_micr
 /// What syncs take while nothing is wrong: long enough that a kill finds some unfinished.
 const SYNC_LATENCY: Range<Duration> = Duration::from_millis(1)..Duration::from_millis(10);
 /// Groups beside the directory.
-const GROUPS: u32 = 2;
+pub const GROUPS: u32 = 2;
+/// How long a node may take to leave: the binary's default.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Port of every node's gRPC door.
 const PORT: u16 = 7401;
 
@@ -51,7 +58,7 @@ impl Cluster {
         let machines = (0..size).map(|i| Machine::new(i, &addresses, &machine::Seeded { seed, secret: &secret, planted, trace })).collect();
         let cluster = Cluster { handle, machines, clients: Mutex::default(), secret };
         for machine in &cluster.machines {
-            let node = cluster.handle.create_node().name(format!("node-{}", machine.node_id())).ip(machine.ip());
+            let node = cluster.handle.create_node().name(machine.address()).ip(machine.ip());
             let running = Arc::clone(machine);
             machine.placed(node.init(move || Arc::clone(&running).live()).build().id());
         }
@@ -90,6 +97,14 @@ impl Cluster {
         node.groups().iter().filter(|group| group.status().role() == Role::Leader).count()
     }
 
+    /// Which machine's node says to lead a group, in the highest term.
+    #[must_use]
+    pub fn leader(&self, group_id: u32) -> Option<usize> {
+        let status = |node: Arc<Node>| node.group(group_id).map(|group| group.status());
+        let statuses = self.machines.iter().enumerate().filter_map(|(n, machine)| Some((n, status(machine.node()?)?)));
+        statuses.filter(|(_, status)| status.role() == Role::Leader).max_by_key(|(_, status)| status.term).map(|(n, _)| n)
+    }
+
     /// The sum of the highest terms of all groups: rises with every election.
     #[must_use]
     pub fn terms(&self) -> u64 {
@@ -118,6 +133,41 @@ impl Cluster {
         let machine = &self.machines[node];
         self.handle.kill(machine.placed_at());
         machine.crash(Kind::Kill)
+    }
+
+    /// Has a node leave in good order, as the binary does when it is told to stop, and ends its process then. True if it left in time;
+    /// whatever it had not synced by then is lost.
+    ///
+    /// # Errors
+    /// If it said that it left in good order, and lost something.
+    pub async fn stop(&self, node: usize) -> Result<bool, String> {
+        let machine = &self.machines[node];
+        let (Some(running), Some(at)) = (machine.node(), self.handle.get_node(machine.placed_at())) else { return Ok(false) };
+        let stopping = at.spawn(async move { running.stop().await });
+        let left = matches!(tokio::time::timeout(STOP_GRACE, stopping).await, Ok(Ok(Ok(()))));
+        let lost = self.kill(node);
+        if left && lost > 0 {
+            return Err(format!("node at {} lost {lost} bytes of its log by a stop in good order", machine.address()));
+        }
+        Ok(left)
+    }
+
+    /// Has an operator hand a group's leadership to a node.
+    ///
+    /// # Errors
+    /// What the operator was told.
+    pub async fn transfer(&self, group_id: u32, to: usize, within: Duration) -> Result<(), String> {
+        let (Some(identity), operators) = (self.machines[to].identity(), self.clients.lock().first().cloned()) else {
+            return Err("the node has no identity yet".to_owned());
+        };
+        let Some((at, router)) = operators else { return Err("no operator has come yet".to_owned()) };
+        let operator = Operator::new(router);
+        let asking = at.spawn(async move { operator.transfer_leader(group_id, identity.node_id).await });
+        match tokio::time::timeout(within, asking).await {
+            Ok(Ok(told)) => told.map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {within:?}")),
+        }
     }
 
     /// Takes the power from all machines at once; how many bytes of their logs were lost.
@@ -158,7 +208,7 @@ impl Cluster {
         let net = NetSim::current();
         for machine in &self.machines {
             net.unclog_node(machine.placed_at());
-            for other in self.machines.iter().filter(|other| other.node_id() != machine.node_id()) {
+            for other in self.machines.iter().filter(|other| other.address() != machine.address()) {
                 net.unclog_link(machine.placed_at(), other.placed_at());
             }
             machine.disk().set_sync_latency(SYNC_LATENCY);

@@ -46,9 +46,9 @@ fn leaders(cluster: &Cluster) -> Vec<String> {
     let mut leading: BTreeMap<u32, usize> = BTreeMap::new();
     let mut named: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for machine in cluster.machines() {
-        let Some(node) = machine.node() else { return vec![format!("node {} is not up {WELL_WITHIN:?} after healing", machine.node_id())] };
+        let Some(node) = machine.node() else { return vec![format!("the node at {} is not up {WELL_WITHIN:?} after healing", machine.address())] };
         for status in node.groups().iter().map(|group| group.status()) {
-            let told = format!("node {} is {:?} in term {} and names {:?}", machine.node_id(), status.role(), status.term, status.leader);
+            let told = format!("node {} is {:?} in term {} and names {:?}", node.node_id(), status.role(), status.term, status.leader);
             groups.entry(status.group_id).or_default().push(told);
             *leading.entry(status.group_id).or_default() += usize::from(status.role() == Role::Leader);
             named.entry(status.group_id).or_default().push(status.leader.map_or(0, |leader| leader.node_id));

@@ -3,7 +3,7 @@
 //! A seed decides everything: what clients ask, when nodes die, which message is late, which task runs next. The same seed gives the same
 //! [`trace`], bit for bit, and a test proves it; so a seed is a bug report. `sim --seed N` replays one.
 //!
-//! A [`run`] is: a [`cluster`] of simulated machines is made as an operator makes one; [`workload`]s ask it through routers of their own,
+//! A [`run`] is: a [`cluster`] of simulated machines is born as a real one is; [`workload`]s ask it through routers of their own,
 //! from machines of their own, and record what they were told; a [`nemesis`] kills, cuts and slows; then everything is healed, and
 //! [`healing`] gives the cluster a bounded time to be well again; then the [`verdict`] of every checker is asked. Meanwhile [`watcher`]
 //! looks at every replica.

@@ -76,13 +76,14 @@ fn seeds(args: &Args) -> anyhow::Result<Vec<u64>> {
 fn run_all(args: &Args, plan: Plan) -> anyhow::Result<usize> {
     let mut out = std::io::stdout().lock();
     let seeds = seeds(args)?;
-    let (mut simulated, mut violations, mut bites, mut elections) = (Duration::ZERO, 0, Bites::new(), 0);
+    let (mut simulated, mut violations, mut bites, mut elections, mut snapshots) = (Duration::ZERO, 0, Bites::new(), 0, 0);
     for seed in &seeds {
         let report = run::seed(*seed, plan);
         tell(&mut out, &report, args)?;
         simulated += report.simulated;
         violations += report.violations.len();
         elections += report.elections;
+        snapshots += report.snapshots;
         for (fault, (done, bit)) in report.bites {
             let sum = bites.entry(fault).or_default();
             *sum = (sum.0 + done, sum.1 + bit);
@@ -90,10 +91,14 @@ fn run_all(args: &Args, plan: Plan) -> anyhow::Result<usize> {
     }
     let told: Vec<_> =
         FAULTS.iter().map(|f| bites.get(f).map_or(format!("{f:?} 0/0"), |(done, bit)| format!("{f:?} {bit}/{done}"))).collect();
-    writeln!(out, "faults that bit, of those made: {}; elections won: {elections}", told.join(", "))?;
+    writeln!(out, "faults that bit, of those made: {}; elections won: {elections}; snapshots installed: {snapshots}", told.join(", "))?;
     if args.seeds >= SEEDS_FOR_EVERY_FAULT && args.seed.is_none() {
         for fault in FAULTS.iter().filter(|fault| bites.get(fault).is_none_or(|(_, bit)| *bit == 0)) {
             writeln!(out, "{fault:?} never bit: these seeds tested nothing of it")?;
+            violations += 1;
+        }
+        if snapshots == 0 {
+            writeln!(out, "no snapshot was installed: these seeds tested nothing of it")?;
             violations += 1;
         }
     }
@@ -105,11 +110,12 @@ fn tell(out: &mut impl std::io::Write, report: &Report, args: &Args) -> std::io:
     let (ok, failed, unknown) = report.operations;
     writeln!(
         out,
-        "seed {} {}: {:.1} s simulated, operations {ok} ok {failed} failed {unknown} unknown, {} elections, trace {} of {} events",
+        "seed {} {}: {:.1} s simulated, operations {ok} ok {failed} failed {unknown} unknown, {} elections, {} snapshots, trace {} of {} events",
         report.seed,
         if report.violations.is_empty() { "passes" } else { "FAILS" },
         report.simulated.as_secs_f64(),
         report.elections,
+        report.snapshots,
         report.trace,
         report.events,
     )?;

@@ -1,6 +1,6 @@
 //! One seed, from empty disks to the verdict.
 
-use crate::cluster::Cluster;
+use crate::cluster::{BORN_WITHIN, Cluster};
 use crate::healing;
 use crate::nemesis::{self, Bites};
 use crate::planted::Planted;
@@ -51,6 +51,8 @@ pub struct Report {
     pub bites: Bites,
     /// Elections won.
     pub elections: usize,
+    /// Snapshots installed.
+    pub snapshots: u64,
     /// What is wrong. Empty: nothing.
     pub violations: Vec<String>,
     /// The last events, if something is wrong.
@@ -59,6 +61,8 @@ pub struct Report {
 
 /// Wall time after which a seed is taken for one that never ends: a busy seed takes two seconds.
 const WALL_LIMIT: Duration = Duration::from_secs(120);
+/// Tenants, as far as there are groups each in its own.
+const TENANTS: usize = 2;
 /// The stack of a seed's thread: futures of the whole cluster are polled on it.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -84,6 +88,7 @@ pub fn seed(seed: u64, plan: Plan) -> Report {
         operations: (0, 0, 0),
         bites: Bites::new(),
         elections: 0,
+        snapshots: 0,
         violations: vec![format!("panic: {text}")],
         recent: Vec::new(),
     })
@@ -104,38 +109,26 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
     let trace = Trace::new();
     let shared = Shared::new(trace.clone(), plan.planted);
     let cluster = Arc::new(Cluster::new(plan.nodes, seed, plan.planted, &trace));
-    let tenants = cluster.set_up(2).await;
-    let clients = clients(&cluster, &shared, &tenants, plan.clients);
     let stop_watching = Arc::new(AtomicBool::new(false));
     let watching = {
         let (cluster, trace, stop) = (Arc::clone(&cluster), trace.clone(), Arc::clone(&stop_watching));
         tokio::spawn(async move { watcher::run(&cluster, &trace, &stop).await })
     };
-    let bites = nemesis::run(&cluster, &shared, plan.chaos).await;
-    cluster.heal();
-    shared.stop.store(true, Ordering::Relaxed);
-    let mut violations = Vec::new();
-    for client in clients {
-        if client.await.is_err() {
-            violations.push("a client ended before its time".to_owned());
-        }
-    }
-    let (reader, at) = client(&cluster, &shared, &tenants, 1000);
-    let reading = reader.clone();
-    let healing = Arc::clone(&cluster);
-    let ended = at.spawn(async move {
-        let missing = healing::well(&healing, &reading).await;
-        let mut last = Final::default();
-        let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
-        last.samples = healing::identical(&healing, &reading.shared.trace).await;
-        (missing, problems, last)
-    });
-    let (missing, problems, last) = ended.await.expect("the reader's machine has no faults");
+    let mut bites = Bites::new();
+    let born = cluster.born(TENANTS, &mut bites, &trace).await;
+    let ended = match born {
+        Ok(tenants) => Ok(live(&cluster, &shared, &tenants, plan, &mut bites).await),
+        Err(missing) => Err(missing.into_iter().map(|text| format!("birth, {BORN_WITHIN:?} after the last fault: {text}")).collect()),
+    };
     stop_watching.store(true, Ordering::Relaxed);
     let seen = watching.await.expect("the watcher's machine has no faults");
-    violations.extend(missing.into_iter().map(|text| format!("healing: {text}")));
-    violations.extend(problems.into_iter().map(|text| format!("final reads: {text}")));
-    violations.extend(verdict::violations(&shared, &seen, &last, plan.nodes));
+    let violations: Vec<String> = match ended {
+        Ok((mut violations, last)) => {
+            violations.extend(verdict::violations(&shared, &seen, &last, plan.nodes));
+            violations
+        }
+        Err(missing) => missing,
+    };
     let (digest, events) = trace.digest();
     let (registers, files) = (shared.registers.lock().tally(), shared.files.lock().tally());
     Report {
@@ -146,9 +139,37 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
         operations: (registers.0 + files.0, registers.1 + files.1, registers.2 + files.2),
         bites,
         elections: seen.elections(),
+        snapshots: seen.snapshots(),
         recent: if violations.is_empty() { Vec::new() } else { trace.recent() },
         violations,
     }
+}
+
+/// A cluster that is born: work and faults, healing, and a last look at everything. What is wrong so far, and what was read in the end.
+async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Plan, bites: &mut Bites) -> (Vec<String>, Final) {
+    let clients = clients(cluster, shared, tenants, plan.clients);
+    nemesis::run(cluster, shared, plan.chaos, bites).await;
+    cluster.heal();
+    shared.stop.store(true, Ordering::Relaxed);
+    let mut violations = Vec::new();
+    for client in clients {
+        if client.await.is_err() {
+            violations.push("a client ended before its time".to_owned());
+        }
+    }
+    let (reading, at) = client(cluster, shared, tenants, 1000);
+    let healing = Arc::clone(cluster);
+    let ended = at.spawn(async move {
+        let missing = healing::well(&healing, &reading).await;
+        let mut last = Final::default();
+        let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
+        last.samples = healing::identical(&healing, &reading.shared.trace).await;
+        (missing, problems, last)
+    });
+    let (missing, problems, last) = ended.await.expect("the reader's machine has no faults");
+    violations.extend(missing.into_iter().map(|text| format!("healing: {text}")));
+    violations.extend(problems.into_iter().map(|text| format!("final reads: {text}")));
+    (violations, last)
 }
 
 /// Clients of every workload, each on a machine of its own.

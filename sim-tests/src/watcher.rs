@@ -7,7 +7,7 @@ use crate::trace::Trace;
 use checkers::leaders::Claim;
 use checkers::replicas::Sample;
 use metadb_proto::v1::Role;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How often it looks who leads.
@@ -24,11 +24,19 @@ pub struct Seen {
     pub claims: Vec<Claim>,
     /// States at indices.
     pub samples: Vec<Sample>,
+    /// How many snapshots each replica installed in each life of its node: node, life, group.
+    pub installed: BTreeMap<(u64, u64, u32), u64>,
     /// Problems that replicas told of.
     pub problems: BTreeSet<String>,
 }
 
 impl Seen {
+    /// How many snapshots were installed. One right before its node died may be missed; none is counted that was not.
+    #[must_use]
+    pub fn snapshots(&self) -> u64 {
+        self.installed.values().sum()
+    }
+
     /// How many elections were won.
     #[must_use]
     pub fn elections(&self) -> usize {
@@ -49,12 +57,16 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
             let Some(node) = machine.node() else { continue };
             for group in node.groups() {
                 let status = group.status();
-                if !status.problem.is_empty() {
-                    seen.problems.insert(format!("node {}, group {}: {}", machine.node_id(), status.group_id, status.problem));
+                let installed = group.snapshots_installed();
+                if seen.installed.insert((node.node_id(), machine.lives(), status.group_id), installed).unwrap_or(0) < installed {
+                    trace.event(format_args!("node {} installed a snapshot of group {}", node.node_id(), status.group_id));
                 }
-                if status.role() == Role::Leader && known.insert((status.group_id, status.term, machine.node_id())) {
-                    trace.event(format_args!("node {} leads group {} in term {}", machine.node_id(), status.group_id, status.term));
-                    seen.claims.push(Claim { group_id: status.group_id, term: status.term, node_id: machine.node_id() });
+                if !status.problem.is_empty() {
+                    seen.problems.insert(format!("node {}, group {}: {}", node.node_id(), status.group_id, status.problem));
+                }
+                if status.role() == Role::Leader && known.insert((status.group_id, status.term, node.node_id())) {
+                    trace.event(format_args!("node {} leads group {} in term {}", node.node_id(), status.group_id, status.term));
+                    seen.claims.push(Claim { group_id: status.group_id, term: status.term, node_id: node.node_id() });
                 }
             }
         }
@@ -74,14 +86,14 @@ pub async fn samples(cluster: &Cluster, trace: &Trace) -> Vec<Sample> {
             let Ok(Ok(status)) = tokio::time::timeout(HASH_WITHIN, group.status_with_hash()).await else { continue };
             trace.event(format_args!(
                 "node {} group {} at {}: {}",
-                machine.node_id(),
+                node.node_id(),
                 status.group_id,
                 status.applied_index,
                 status.state_hash
             ));
             samples.push(Sample {
                 group_id: status.group_id,
-                node_id: machine.node_id(),
+                node_id: node.node_id(),
                 applied_index: status.applied_index,
                 state_hash: status.state_hash,
             });

@@ -23,8 +23,14 @@ pub(super) async fn establish(config: &NodeConfig, folder: &mut DataDir, secret:
             .hint("give --join host:port of a node of the cluster, or --bootstrap to make a new one"));
     }
     let (cluster_id, node_id) = if config.bootstrap && !anyone_in_a_cluster(config, secret).await {
-        let new = || hex::encode(metadb_proto::seam::random_id());
-        (if config.cluster_id.is_empty() { new() } else { config.cluster_id.clone() }, FIRST_NODE)
+        // A cluster's id is drawn when it is made: one that has an id exists, and this node may have voted in it.
+        if !config.cluster_id.is_empty() {
+            let message = format!("the data folder {} is new, and cluster {} exists already", config.data.display(), config.cluster_id);
+            return Err(Failure::usage(message).hint(
+                "join it as a new node: give --join host:port of a node of it that runs; or leave cluster_id out to make a new cluster",
+            ));
+        }
+        (hex::encode(metadb_proto::seam::random_id()), FIRST_NODE)
     } else {
         join(config, secret).await?
     };

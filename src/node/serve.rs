@@ -24,6 +24,8 @@ use tonic_health::server::HealthReporter;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the doors may take to finish what is under way, after the replicas have left.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// What the health door answers for; the empty name is the node as a whole.
+const HEALTH_OF: [&str; 4] = ["", "metadb.v1.Kv", "metadb.v1.NodeAdmin", "fs.v1.Fs"];
 
 /// What runs until the node stops.
 pub(super) struct Running {
@@ -46,7 +48,9 @@ impl Running {
             .initial_connection_window_size(content::CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .add_service(health_door)
-            .add_service(reflection()?)
+            // grpcurl and its like speak the one or the other.
+            .add_service(descriptors().build_v1().map_err(unreadable)?)
+            .add_service(descriptors().build_v1alpha().map_err(unreadable)?)
             .add_service(metadb.kv())
             .add_service(metadb.node_admin())
             .add_service(metadb.peer())
@@ -72,7 +76,7 @@ impl Running {
         if let Some(open) = self.open_s3.take() {
             let _ = open.send(());
         }
-        self.health.set_service_status("", ServingStatus::Serving).await;
+        self.tell_health(ServingStatus::Serving).await;
         tracing::info!(grpc = config.address(), s3 = config.s3_address(), nodes = wired.peers.count(), "ready");
         let reconciler = Reconciler::new(operator.clone(), wired.node.node_ref());
         tokio::select! {
@@ -84,9 +88,15 @@ impl Running {
         }
     }
 
+    async fn tell_health(&self, status: ServingStatus) {
+        for service in HEALTH_OF {
+            self.health.set_service_status(service, status).await;
+        }
+    }
+
     /// Leaves in good order: no new S3 requests, leadership to others, what is in memory to disk, then the doors.
     pub(super) async fn shut_down(self, wired: &Wired, closing: &CancellationToken, grace: Duration) {
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.tell_health(ServingStatus::NotServing).await;
         self.close_s3.cancel();
         wired.content.close();
         match tokio::time::timeout(grace, wired.node.stop()).await {
@@ -114,14 +124,15 @@ async fn serve_s3(
     object_gateway::s3::serve(socket.listen(BACKLOG)?, door, closing).await
 }
 
-/// Lets grpcurl and its like find out what the node serves.
-fn reflection() -> Result<tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>, Failure>
-{
+/// What the gRPC door says of itself: the protos of everything that it serves.
+fn descriptors() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(metadb_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(fs_layer::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(content::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|error| Failure::failed(format!("the gRPC descriptors can't be served: {error}")))
+}
+
+fn unreadable(error: tonic_reflection::server::Error) -> Failure {
+    Failure::failed(format!("the gRPC descriptors can't be served: {error}"))
 }

@@ -1,6 +1,6 @@
 //! The gRPC door `fs.v1`: establishes who asks and for which tenant, translates, and calls the operation. Decides nothing else.
 //!
-//! What a principal may do is decided by `Principal::authorize`, here for the tenant as a whole and again by the database for each row.
+//! What a principal may do is decided by `Principal::authorize`, here, for the tenant as a whole: below this door the node itself asks.
 //! Errors become statuses by `metadb_proto::Error::to_status` alone.
 
 mod convert;

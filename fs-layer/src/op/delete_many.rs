@@ -42,6 +42,10 @@ impl Namespace {
         for (index, chunk) in good.chunks(DELETE_CHUNK).enumerate() {
             fates.extend(run(&self.for_chunk(index), &DeleteMany { parent, names: chunk }).await?.0);
         }
+        if fates.iter().all(|fate| *fate == Fate::Absent) {
+            // A folder without these files and one that is gone look the same, and what is remembered of the kind does not tell.
+            self.reading().must_exist(parent).await?;
+        }
         let mut fates = fates.into_iter();
         let fate = |check: Result<(), Error>| {
             check?;

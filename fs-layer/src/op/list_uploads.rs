@@ -1,7 +1,7 @@
 //! Lists the uploads under way in a folder. Changes nothing.
 
 use super::upload_id;
-use crate::limits::LIST_DEFAULT;
+use crate::limits::{LIST_DEFAULT, LIST_PAGE};
 use crate::model::{UploadListing, UploadOptions};
 use crate::name::canonical_text;
 use crate::record::{Record as _, UploadRecord};
@@ -28,7 +28,7 @@ impl Namespace {
             keys::after(&keys::upload(parent, &after_name, &upload_id(&options.after_upload_id)?))
         };
         let start = behind.max(keys::uploads_from(parent, prefix.as_bytes()));
-        let limit = if options.limit == 0 { LIST_DEFAULT } else { options.limit };
+        let limit = if options.limit == 0 { LIST_DEFAULT } else { options.limit.min(LIST_PAGE - 1) };
         // One more than asked tells whether there is more.
         let mut page = context.db.scan(start, keys::uploads(parent).1, limit.saturating_add(1)).await?;
         let more = page.rows.len() > limit || (page.more && page.rows.len() < limit);

@@ -26,10 +26,13 @@ fn fresh() -> (Namespace, Arc<Memory>) {
 /// The namespaces over a fresh database.
 fn fresh_fs() -> (Fs, Arc<Memory>) {
     let memory = Memory::with_tenant(TENANT);
-    let kv = Arc::clone(&memory) as Arc<dyn metadb_proto::kv::Kv>;
+    (over(Arc::clone(&memory)), memory)
+}
+
+/// The namespaces of one more process over a database.
+fn over(kv: Arc<Memory>) -> Fs {
     let local = Local { node_id: 1, kv, principal: Principal::Node(1) };
-    let router = Router::new(RouterConfig { local: Some(local), ..RouterConfig::default() });
-    (Fs::new(router), memory)
+    Fs::new(Router::new(RouterConfig { local: Some(local), ..RouterConfig::default() }))
 }
 
 /// A version with one content of its own.

@@ -1,6 +1,6 @@
 //! Requests that are sent again, and answers that are lost.
 
-use super::{TENANT, fresh, version};
+use super::{TENANT, fresh, fresh_fs, version};
 use crate::ROOT;
 use crate::model::{FolderKind, Precondition};
 use metadb_proto::Error;
@@ -35,4 +35,33 @@ async fn a_lost_answer_is_asked_for_again() {
     let made = ns.create_folder(ROOT, "e", FolderKind::Tree).await.expect("made once, told at the second attempt");
     assert_eq!(ns.stat_entry(ROOT, "e").await.expect("there").id, made.id);
     assert_eq!(ns.list(ROOT, crate::ListOptions::default()).await.expect("listed").entries.len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_and_its_retry_at_once_are_told_the_same() {
+    let (ns, memory) = fresh();
+    memory.dawdle(8);
+    for round in 0..200_u8 {
+        let again = |byte| ns.clone().with_request_id([byte, round, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let (one, two) = (again(1), again(1));
+        let (one, two) = tokio::join!(
+            one.put_file(ROOT, "f", version("e"), Precondition::Absent),
+            two.put_file(ROOT, "f", version("e"), Precondition::Absent)
+        );
+        assert_eq!(one.expect("put").id, two.expect("the same put").id, "round {round}");
+        let (one, two) = (again(2), again(2));
+        let (one, two) = tokio::join!(one.delete(ROOT, "f", Precondition::None), two.delete(ROOT, "f", Precondition::None));
+        assert_eq!(one.expect("deleted"), two.expect("the same deletion"), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_from_a_folder_that_another_process_removed_is_no_success() {
+    let (here, memory) = fresh_fs();
+    let there = super::over(memory).namespace(TENANT);
+    let here = here.namespace(TENANT);
+    let folder = here.create_folder(ROOT, "b", FolderKind::Flat).await.expect("made").id;
+    assert_eq!(here.delete_many(folder, &["k".into()]).await, Ok(vec![Ok(false)]));
+    there.delete(ROOT, "b", Precondition::None).await.expect("removed");
+    assert!(matches!(here.delete_many(folder, &["k".into()]).await, Err(Error::NotFound { .. })));
 }

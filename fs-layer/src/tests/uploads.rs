@@ -2,6 +2,7 @@
 
 use super::{TENANT, fresh, version};
 use crate::keys::{self, KeyKind};
+use crate::limits::LIST_PAGE;
 use crate::model::{Completed, FolderKind, NewPart, NewUpload, Precondition, UploadOptions};
 use crate::{Namespace, ROOT};
 use metadb_proto::Error;
@@ -79,6 +80,22 @@ async fn the_largest_upload_fits_one_transaction() {
     let released = ns.released(0).await.expect("listed").remove(0);
     while ns.collect(&released.ticket).await.expect("collected") {}
     assert_eq!(ns.unnamed(10_000).await.expect("listed").len(), 10_000);
+}
+
+#[tokio::test]
+async fn a_page_as_large_as_the_database_gives_tells_that_there_is_more() {
+    let (ns, _) = fresh();
+    let bucket = bucket(&ns).await;
+    for _ in 0..=LIST_PAGE {
+        ns.create_upload(bucket, "k", NewUpload::default()).await.expect("begun");
+    }
+    let options = UploadOptions { limit: LIST_PAGE, ..UploadOptions::default() };
+    let first = ns.list_uploads(bucket, options.clone()).await.expect("listed");
+    assert!(first.more);
+    let last = first.uploads.last().expect("many");
+    let after = UploadOptions { after_name: last.name.clone(), after_upload_id: last.upload_id.clone(), ..options };
+    let rest = ns.list_uploads(bucket, after).await.expect("listed");
+    assert_eq!((first.uploads.len() + rest.uploads.len(), rest.more), (LIST_PAGE + 1, false));
 }
 
 #[tokio::test]

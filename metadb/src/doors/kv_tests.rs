@@ -8,6 +8,7 @@ use metadb_engine::log::{Log, LogOptions};
 use metadb_engine::sim::{SimDisk, SimStore};
 use metadb_proto::principal::{Authenticate, ClusterSecret};
 use metadb_proto::v1::kv_client::KvClient;
+use metadb_proto::v1::node_admin_client::NodeAdminClient;
 use metadb_proto::v1::{self, ErrorKind};
 use std::time::Duration;
 use tonic::transport::Channel;
@@ -36,7 +37,7 @@ async fn node() -> (Arc<Node>, Channel) {
     let parts = Parts { store: SimStore::new(1), log, spool: SimDisk::new(2).mount(), secret };
     let node = Node::start(NodeConfig::new(1, "00", address.to_string()), parts).await.expect("starts");
     let doors = Doors::new(Arc::clone(&node), Arc::new(ByWord));
-    tokio::spawn(tonic::transport::Server::builder().add_service(doors.kv()).serve(address));
+    tokio::spawn(tonic::transport::Server::builder().add_service(doors.kv()).add_service(doors.node_admin()).serve(address));
     node.create_replica(0, vec![node.node_ref()]).await.expect("a group of one");
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
     for _ in 0..500 {
@@ -84,6 +85,18 @@ async fn unary_calls_are_answered_and_strangers_are_not() {
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
     let status = client.get(with("Bearer operator", get(""))).await.expect_err("an empty key");
     assert!(matches!(Error::from_status(&status, false), Error::Invalid { field, .. } if field == "key"));
+    node.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_may_look_at_a_node_but_not_have_it_read_every_row() {
+    let (node, channel) = node().await;
+    let mut client = NodeAdminClient::new(channel);
+    let request = |group_ids| v1::StatusRequest { group_ids };
+    client.status(with("Bearer tenant", request(vec![]))).await.expect("it finds leaders by it");
+    let status = client.status(with("Bearer tenant", request(vec![0]))).await.expect_err("hashes are for operators");
+    assert_eq!(Error::from_status(&status, false).kind(), ErrorKind::Denied);
+    client.status(with("Bearer operator", request(vec![0]))).await.expect("an operator");
     node.stop().await.expect("stops");
 }
 

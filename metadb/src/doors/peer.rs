@@ -5,7 +5,7 @@
 
 use super::entrance::{Entrance, principal};
 use crate::node::Node;
-use crate::raft::link::PEER_MESSAGE_BYTES;
+use crate::raft::link::{MEANT_FOR, PEER_MESSAGE_BYTES, meant_for};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -40,8 +40,18 @@ impl PeerDoor {
         let who = principal(&self.0, metadata).await?;
         who.authorize(Action::Replicate)?;
         match who {
-            Principal::Node(_) => Ok(()),
+            Principal::Node(_) => self.is_meant(metadata),
             Principal::Operator(_) | Principal::Tenant { .. } => Err(Error::Denied { message: format!("{who} is not a node") }),
+        }
+    }
+
+    /// Whether the sender takes this node for what it is: one that lost its folder, or got the address of another, must not vote for it.
+    fn is_meant(&self, metadata: &MetadataMap) -> Result<(), Error> {
+        let config = self.0.node.config();
+        let this = meant_for(&config.cluster_id, config.node_id);
+        match metadata.get(MEANT_FOR).and_then(|value| value.to_str().ok()) {
+            Some(meant) if meant == this => Ok(()),
+            other => Err(Error::Denied { message: format!("this is node {this} (cluster/node), not {}", other.unwrap_or("unnamed")) }),
         }
     }
 }

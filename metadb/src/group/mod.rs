@@ -85,6 +85,12 @@ impl Group {
         self.replica.is_leader()
     }
 
+    /// How many snapshots this replica took from a leader since it was opened.
+    #[must_use]
+    pub fn snapshots_installed(&self) -> u64 {
+        self.replica.snapshots_installed()
+    }
+
     /// What this replica knows of the group, without the hash of its state.
     #[must_use]
     pub fn status(&self) -> v1::GroupStatus {
@@ -101,7 +107,7 @@ impl Group {
             flushed_index: self.replica.flushed_index(),
             purged_index: seen.purged_index,
             applied_version: view.version().0,
-            voters: seen.voters,
+            voters: seen.agreed_voters,
             learners: seen.learners,
             shards: view.shards(),
             problem: self.replica.problem().unwrap_or_default(),

@@ -11,11 +11,13 @@ use metadb_proto::{Error, Version, seam};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// Commands that wait for a place in an entry. More are refused: waiting longer would only pass deadlines.
 const QUEUE_COMMANDS: usize = 4096;
+/// Bytes of the commands that wait, in KiB; more are refused: thousands of the largest would be more than there is memory.
+const QUEUE_KIB: usize = 64 << 10;
 /// An entry takes no further command once it has so many bytes; a single command may be larger.
 const ENTRY_BYTES: usize = 1 << 20;
 /// Most commands of an entry.
@@ -35,6 +37,8 @@ const GIVEN_UP: u8 = 2;
 struct Waiting {
     command: Command,
     bytes: usize,
+    /// Its place in the queue.
+    room: OwnedSemaphorePermit,
     deadline: Instant,
     state: Arc<AtomicU8>,
     reply: oneshot::Sender<Result<Outcome, Error>>,
@@ -43,6 +47,7 @@ struct Waiting {
 /// The queue in front of a group's log.
 pub(super) struct Proposer {
     queue: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
 }
 
 fn late() -> Error {
@@ -54,7 +59,7 @@ impl Proposer {
     pub(super) fn start(replica: Arc<Replica>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
         tokio::spawn(run(replica, waiting));
-        Proposer { queue }
+        Proposer { queue, room: Arc::new(Semaphore::new(QUEUE_KIB)) }
     }
 
     /// Queues a command and waits for its outcome.
@@ -62,11 +67,14 @@ impl Proposer {
         let (reply, outcome) = oneshot::channel();
         let state = Arc::new(AtomicU8::new(QUEUED));
         let bytes = command.encoded_len();
-        let waiting = Waiting { command, bytes, deadline, state: Arc::clone(&state), reply };
-        self.queue.try_send(waiting).map_err(|_| Error::Exhausted {
-            message: format!("{QUEUE_COMMANDS} commands wait for this group's log"),
+        let full = || Error::Exhausted {
+            message: format!("{QUEUE_COMMANDS} commands, or {QUEUE_KIB} KiB of them, wait for this group's log"),
             retry_after: FULL_RETRY,
-        })?;
+        };
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| full())?;
+        let waiting = Waiting { command, bytes, room, deadline, state: Arc::clone(&state), reply };
+        self.queue.try_send(waiting).map_err(|_| full())?;
         let left = deadline.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, outcome).await {
             Ok(Ok(result)) => result,
@@ -127,6 +135,7 @@ async fn propose(
         let taken = waiting.state.compare_exchange(QUEUED, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if taken && waiting.deadline > now {
             bytes += waiting.bytes;
+            drop(waiting.room);
             commands.push(waiting.command);
             replies.push(waiting.reply);
         } else {

@@ -63,6 +63,8 @@ pub struct Machine {
     store: Arc<dyn Store>,
     group_id: u32,
     applied: Applied,
+    /// The generation of remembered requests before the one of the last version.
+    older_requests: Option<u64>,
     ownership: Arc<Ownership>,
     view: Arc<View>,
 }
@@ -81,6 +83,7 @@ impl Machine {
     pub fn open(store: Arc<dyn Store>, group_id: u32) -> Result<Self, EngineError> {
         let row = store.get(Cf::State, &rows::applied::key(group_id))?;
         let applied = row.as_deref().map(Applied::decode).transpose()?.unwrap_or_default();
+        let older_requests = Remembered::find_older(&*store, group_id, applied.version)?;
         let mut ownership = Ownership::at_birth(group_id);
         let (start, end) = rows::shard::range(group_id);
         for row in store.cursor(Cf::State, &start[..]..&end[..], false) {
@@ -90,7 +93,7 @@ impl Machine {
         }
         let ownership = Arc::new(ownership);
         let view = Arc::new(View::new(Arc::clone(&store), group_id, applied.version, Arc::clone(&ownership)));
-        Ok(Machine { store, group_id, applied, ownership, view })
+        Ok(Machine { store, group_id, applied, older_requests, ownership, view })
     }
 
     /// How far it was applied.
@@ -115,7 +118,7 @@ impl Machine {
         for entry in entries {
             outcomes.push(run.entry(entry)?);
         }
-        let Run { applied, ownership, overlay, mut batch, released, .. } = run;
+        let Run { applied, ownership, overlay, remembered, mut batch, released, .. } = run;
         batch.put(Cf::State, rows::applied::key(self.group_id), applied.encode());
         if !released.is_empty() {
             // Readers must not meet a range whose rows are going while they believe it to be here.
@@ -138,6 +141,7 @@ impl Machine {
             self.ownership = ownership;
         }
         self.applied = applied;
+        self.older_requests = remembered.older();
         Ok(outcomes)
     }
 }
@@ -190,7 +194,7 @@ impl<'a> Run<'a> {
             applied: machine.applied.clone(),
             ownership: Arc::clone(&machine.ownership),
             overlay: Overlay::new(&*machine.store, &machine.view),
-            remembered: Remembered::new(machine.group_id),
+            remembered: Remembered::new(machine.group_id, machine.older_requests),
             batch: WriteBatch::default(),
             released: Vec::new(),
         }

@@ -20,13 +20,25 @@ pub(super) struct Transaction<'a, 'b> {
     stamped: u16,
     /// Keys removed by ranges so far.
     range_deleted: usize,
+    /// Bytes of those keys: the change log names each, and a row of it must fit a message.
+    range_deleted_bytes: usize,
     /// Bytes of rows in the results so far.
     result_bytes: usize,
 }
 
 impl<'a, 'b> Transaction<'a, 'b> {
     pub(super) fn new(group_id: u32, tenant_id: u64, version: Version, overlay: &'a mut Overlay<'b>) -> Self {
-        Transaction { group_id, tenant_id, version, overlay, keys: Vec::new(), stamped: 0, range_deleted: 0, result_bytes: 0 }
+        Transaction {
+            group_id,
+            tenant_id,
+            version,
+            overlay,
+            keys: Vec::new(),
+            stamped: 0,
+            range_deleted: 0,
+            range_deleted_bytes: 0,
+            result_bytes: 0,
+        }
     }
 
     /// The keys that were written.
@@ -94,15 +106,25 @@ impl<'a, 'b> Transaction<'a, 'b> {
     fn delete_range(&mut self, start: &[u8], end: &[u8]) -> Result<v1::OperationResult, Refusal> {
         let Some(range) = data::range(self.group_id, self.tenant_id, start, end) else { return Ok(v1::OperationResult::default()) };
         let allowed = limits::DELETE_RANGE_KEYS - self.range_deleted;
-        let rows = self.overlay.live(range).take(allowed + 1).collect::<Result<Vec<_>, _>>()?;
-        if rows.len() > allowed {
+        let mut keys = Vec::new();
+        // Only keys are held: the values of so many rows may be more than there is memory.
+        for row in self.overlay.live(range).take(allowed + 1) {
+            let (stem, _) = row?;
+            let key = data::key_of(&stem)?;
+            self.range_deleted_bytes += key.len();
+            if self.range_deleted_bytes > limits::TRANSACTION_BYTES {
+                let limit = format!("ranges of at most {} bytes of keys together", limits::TRANSACTION_BYTES);
+                return Err(Error::invalid("operations.delete_range", limit, "more").into());
+            }
+            keys.push((stem, key));
+        }
+        if keys.len() > allowed {
             let limit = format!("ranges of at most {} keys together", limits::DELETE_RANGE_KEYS);
             return Err(Error::invalid("operations.delete_range", limit, "more").into());
         }
-        self.range_deleted += rows.len();
-        let deleted = rows.len() as u64;
-        for (stem, _) in rows {
-            let key = data::key_of(&stem)?;
+        self.range_deleted += keys.len();
+        let deleted = keys.len() as u64;
+        for (stem, key) in keys {
             self.write(stem, &key, Stored::deleted(self.version));
         }
         Ok(v1::OperationResult { row: None, deleted })

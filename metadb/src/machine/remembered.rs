@@ -9,13 +9,27 @@ use std::collections::HashMap;
 /// What was remembered in the current apply call, over what the store remembers.
 pub(super) struct Remembered {
     group_id: u32,
+    /// The generation that was in use before the current one.
+    older: Option<u64>,
     /// By row key; looked up, never listed.
     fresh: HashMap<Bytes, Bytes>,
 }
 
 impl Remembered {
-    pub(super) fn new(group_id: u32) -> Self {
-        Remembered { group_id, fresh: HashMap::new() }
+    pub(super) fn new(group_id: u32, older: Option<u64>) -> Self {
+        Remembered { group_id, older, fresh: HashMap::new() }
+    }
+
+    /// The generation before the one of a version, as the store has it.
+    pub(super) fn find_older(store: &dyn StoreRead, group_id: u32, version: Version) -> Result<Option<u64>, EngineError> {
+        let (start, end) = request::before(group_id, request::generation(version));
+        let first = store.first(Cf::State, &start[..]..&end[..], 0)?;
+        first.map(|(key, _)| request::generation_of(&key)).transpose()
+    }
+
+    /// The generation that was in use before the current one.
+    pub(super) fn older(&self) -> Option<u64> {
+        self.older
     }
 
     /// The outcome of a request that was here before.
@@ -26,8 +40,7 @@ impl Remembered {
         tenant_id: u64,
         request_id: &[u8],
     ) -> Result<Option<v1::TransactResponse>, EngineError> {
-        let current = request::generation(now);
-        for generation in [Some(current), current.checked_sub(1)].into_iter().flatten() {
+        for generation in [Some(request::generation(now)), self.older].into_iter().flatten() {
             let key = request::key(self.group_id, generation, tenant_id, request_id);
             let row = match self.fresh.get(&key) {
                 Some(row) => Some(row.clone()),
@@ -49,15 +62,14 @@ impl Remembered {
     }
 
     /// Lets go of the generations that nobody asks for any more, when a new one begins.
-    pub(super) fn forget_old(&self, last: Version, next: Version, batch: &mut WriteBatch) {
-        let generation = request::generation(next);
-        if generation == request::generation(last) {
+    pub(super) fn forget_old(&mut self, last: Version, next: Version, batch: &mut WriteBatch) {
+        let kept = request::generation(last);
+        if kept == request::generation(next) {
             return;
         }
         // What is fresh needs no care: it is looked up by its generation.
-        if let Some(kept) = generation.checked_sub(1) {
-            let (start, end) = request::before(self.group_id, kept);
-            batch.delete_range(Cf::State, start, end);
-        }
+        let (start, end) = request::before(self.group_id, kept);
+        batch.delete_range(Cf::State, start, end);
+        self.older = Some(kept);
     }
 }

@@ -198,6 +198,22 @@ fn a_range_with_too_many_keys_is_neither_deleted_nor_compared() {
     assert_eq!(deleted.results[0].deleted, keys as u64);
 }
 
+#[test]
+fn a_range_deletion_whose_keys_would_not_fit_a_message_is_refused() {
+    let (_, mut machine) = owner();
+    let keys_that_fit = limits::TRANSACTION_BYTES / limits::KEY_BYTES;
+    let key = |n: usize| Bytes::from(format!("{n:0width$}", width = limits::KEY_BYTES));
+    for n in 0..=keys_that_fit {
+        transact(&mut machine, vec![], vec![put(key(n), "")]).expect("owned");
+    }
+    let refused = transact(&mut machine, vec![], vec![delete_range("", "")]);
+    assert!(matches!(&refused, Err(Error::Invalid { field, .. }) if field == "operations.delete_range"), "{refused:?}");
+    let last = v1::Operation { op: Some(operation::Op::Delete(operation::Delete { key: key(keys_that_fit) })) };
+    transact(&mut machine, vec![], vec![last]).expect("owned");
+    let deleted = transact(&mut machine, vec![], vec![delete_range("", "")]).expect("at the limit");
+    assert_eq!(deleted.results[0].deleted, keys_that_fit as u64);
+}
+
 fn machine_version(store: &Arc<SimStore>) -> u64 {
     Machine::open(Arc::clone(store) as Arc<dyn Store>, GROUP).expect("readable").applied().version.0
 }
@@ -230,6 +246,24 @@ fn a_request_id_is_remembered_for_the_retention_and_forgotten_after_twice_that()
     assert_eq!(get(&machine, "b").expect("owned").map(|row| row.value), Some("v".into()));
     let (start, end) = rows::request::before(GROUP, u64::MAX);
     assert_eq!(store.cursor(Cf::State, &start[..]..&end[..], false).count(), 1, "only the last is kept");
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_makes_no_request_forgotten() {
+    let (store, mut machine) = owner();
+    let header = v1::RequestHeader { tenant_id: TENANT, request_id: Bytes::from_static(&[1; 16]), ..Default::default() };
+    let request = Command::Transact(v1::TransactRequest { header: Some(header), conditions: vec![], operations: vec![add("n", 1)] });
+    let retention_ms = u64::try_from(limits::REQUEST_ID_RETENTION.as_millis()).expect("minutes");
+    let at = |generation: u64| Version::from_unix_ms(generation * retention_ms).0;
+    let apply = |machine: &mut Machine, index, proposed| {
+        machine.apply(vec![proposal(index, proposed, vec![request.clone()])]).expect("storage works")
+    };
+    let first = apply(&mut machine, 2, at(10));
+    // The answer is lost, the leader too, and the clock of the next one is hours ahead.
+    assert_eq!(apply(&mut machine, 3, at(50)), first);
+    let mut reopened = Machine::open(store, GROUP).expect("readable");
+    assert_eq!(apply(&mut reopened, 4, at(50)), first);
+    assert_ne!(apply(&mut reopened, 5, at(51)), first, "and is forgotten in the end");
 }
 
 #[test]

@@ -85,6 +85,9 @@ impl NodeConfig {
         if self.address.is_empty() {
             return Err(Error::invalid("address", "host:port", "empty"));
         }
+        if self.cluster_id.is_empty() || !self.cluster_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Error::invalid("cluster_id", "letters and digits", self.cluster_id.clone()));
+        }
         self.timings.config(&self.cluster_id).map(|_| ())
     }
 }
@@ -127,7 +130,7 @@ impl Node {
     pub async fn start(config: NodeConfig, parts: Parts) -> Result<Arc<Self>, Error> {
         config.validate()?;
         let Parts { store, log, spool, secret } = parts;
-        let links = Links::new(config.node_id, &secret);
+        let links = Links::new(config.node_id, &config.cluster_id, &secret);
         let marked = snapshot::marked_replicas(&*store).map_err(|error| Error::internal(format!("store: {error}")))?;
         let found: BTreeSet<u32> = marked.into_iter().chain(log.groups()).collect();
         let node = Arc::new(Node {

@@ -4,6 +4,7 @@ use super::*;
 use crate::command::Command;
 use crate::doors::Doors;
 use crate::machine::Outcome;
+use crate::raft::link::LinkError;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use metadb_engine::log::LogOptions;
@@ -252,6 +253,41 @@ fn all_nodes_lose_power_and_nothing_acknowledged_is_lost() {
         assert_eq!(read(&hosts, key), Some(format!("value-{key}")));
     }
     settled(&hosts);
+}
+
+#[test]
+fn commands_that_wait_take_no_more_than_their_share_of_memory() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..1);
+    let lead = leader(&hosts);
+    hosts.iter_mut().enumerate().filter(|(at, _)| *at != lead).for_each(|(_, host)| host.kill());
+    let group = hosts[lead].group();
+    let outcomes = hosts[lead].run(async move {
+        let large = || put("large", &"v".repeat(1 << 20));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        futures::future::join_all((0..100).map(|_| group.propose(large(), deadline))).await
+    });
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Exhausted { .. }))).count();
+    assert!((20..100).contains(&refused), "{refused} of 100 refused");
+    assert!(outcomes.iter().all(Result::is_err), "without a quorum nothing is done");
+}
+
+#[test]
+fn a_message_meant_for_another_node_or_cluster_is_refused() {
+    let hosts = cluster(1);
+    let ask = |cluster_id: &'static str, to| {
+        let address = hosts[0].address.to_string();
+        hosts[0].run(async move {
+            let links = Links::new(2, cluster_id, &secret());
+            links.to(to, &address).call(GROUP, v1::PeerVerb::Vote, bytes::Bytes::new(), PATIENCE).await.expect_err("no vote request")
+        })
+    };
+    let heard = ask("00", 1);
+    assert!(matches!(heard, LinkError::Refused { .. }), "{heard}");
+    for (cluster_id, to) in [("00", 9), ("01", 1)] {
+        let error = ask(cluster_id, to);
+        assert!(matches!(&error, LinkError::Down { message, .. } if message.contains("cluster/node")), "{error}");
+    }
 }
 
 #[test]

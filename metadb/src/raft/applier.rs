@@ -18,7 +18,7 @@ use openraft_rt::watch::{Watch as _, WatchReceiver as _, WatchSender as _};
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Most entries applied in one batch; more is split, so that answers do not wait for a long replay.
 const APPLY_ENTRIES: usize = 256;
@@ -59,6 +59,8 @@ pub(crate) struct Progress {
     flushed: Mutex<Point>,
     /// Whether the node flushed since a snapshot was last built.
     flush_is_news: AtomicBool,
+    /// Snapshots of the leader that took the place of the state since the replica was opened.
+    installed: AtomicU64,
     end: Sender<u64>,
 }
 
@@ -85,6 +87,11 @@ impl Progress {
             *flushed = point;
         }
         self.flush_is_news.store(true, Ordering::SeqCst);
+    }
+
+    /// How many snapshots were installed since the replica was opened.
+    pub(crate) fn snapshots_installed(&self) -> u64 {
+        self.installed.load(Ordering::Relaxed)
     }
 
     /// Waits until an entry was applied.
@@ -134,6 +141,7 @@ impl Applier {
             applied: Mutex::new(point.clone()),
             flushed: Mutex::new(point),
             flush_is_news: AtomicBool::new(false),
+            installed: AtomicU64::new(0),
             end,
         };
         Ok(Applier { group_id, machine, store, spool, progress: Arc::new(progress) })
@@ -255,6 +263,7 @@ impl RaftStateMachine<Types> for Applier {
         *self.progress.view.write() = self.machine.view();
         self.progress.note_flushed(point.clone());
         self.progress.note_applied(point);
+        self.progress.installed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -40,6 +40,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Requests given up by their callers are forgotten when so many are waited for.
 const FORGET_AT: usize = 4096;
 
+/// The metadata that say for which cluster and node a stream is meant. Addresses are used again: what another node acknowledges that
+/// happens to be there now must not be taken for the word of the node meant.
+pub(crate) const MEANT_FOR: &str = "cairn-to";
+
 /// Why a request brought no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -99,8 +103,14 @@ impl Waiting {
 #[derive(Clone)]
 pub(crate) struct Links(Arc<Inner>);
 
+/// The value of [`MEANT_FOR`].
+pub(crate) fn meant_for(cluster_id: &str, node_id: u64) -> String {
+    format!("{cluster_id}/{node_id}")
+}
+
 struct Inner {
     token: MetadataValue<tonic::metadata::Ascii>,
+    cluster_id: String,
     links: Mutex<BTreeMap<(u64, String), Arc<Link>>>,
 }
 
@@ -113,10 +123,10 @@ pub(crate) struct Link {
 
 impl Links {
     /// Links of a node, which proves itself with the cluster's secret.
-    pub(crate) fn new(node_id: u64, secret: &ClusterSecret) -> Self {
+    pub(crate) fn new(node_id: u64, cluster_id: &str, secret: &ClusterSecret) -> Self {
         let token = format!("Bearer {}", secret.node_token(node_id));
         let token = token.parse().expect("a node token is made of digits, dots and hex");
-        Links(Arc::new(Inner { token, links: Mutex::default() }))
+        Links(Arc::new(Inner { token, cluster_id: cluster_id.to_owned(), links: Mutex::default() }))
     }
 
     /// The link to a node, made if there is none. A node that moved to another address gets a new one, and the old one ends.
@@ -128,7 +138,7 @@ impl Links {
         links.retain(|(id, _), _| *id != node_id);
         let (outbox, waiting) = mpsc::channel(OUTBOX);
         let link = Arc::new(Link { node_id, address: address.to_owned(), outbox });
-        tokio::spawn(run(node_id, address.to_owned(), self.0.token.clone(), waiting));
+        tokio::spawn(run(node_id, address.to_owned(), self.proof(node_id), waiting));
         links.insert((node_id, address.to_owned()), Arc::clone(&link));
         link
     }
@@ -138,9 +148,24 @@ impl Links {
         connect(address).await
     }
 
-    /// Adds the proof of who asks.
+    /// What a request to a node must carry.
+    pub(crate) fn proof(&self, to: u64) -> Proof {
+        let meant_for = meant_for(&self.0.cluster_id, to).parse().expect("the cluster's id was checked when the node started");
+        Proof { token: self.0.token.clone(), meant_for }
+    }
+}
+
+/// Who asks, proven, and who is meant.
+pub(crate) struct Proof {
+    token: MetadataValue<tonic::metadata::Ascii>,
+    meant_for: MetadataValue<tonic::metadata::Ascii>,
+}
+
+impl Proof {
+    /// Adds it to a request.
     pub(crate) fn sign<T>(&self, request: &mut tonic::Request<T>) {
-        request.metadata_mut().insert("authorization", self.0.token.clone());
+        request.metadata_mut().insert("authorization", self.token.clone());
+        request.metadata_mut().insert(MEANT_FOR, self.meant_for.clone());
     }
 }
 
@@ -206,14 +231,14 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 struct Session {
     node_id: u64,
     address: String,
-    token: MetadataValue<tonic::metadata::Ascii>,
+    proof: Proof,
     outbox: mpsc::Receiver<Outgoing>,
     waiting: BTreeMap<u64, Reply>,
     next_id: u64,
 }
 
-async fn run(node_id: u64, address: String, token: MetadataValue<tonic::metadata::Ascii>, outbox: mpsc::Receiver<Outgoing>) {
-    let mut session = Session { node_id, address, token, outbox, waiting: BTreeMap::new(), next_id: 1 };
+async fn run(node_id: u64, address: String, proof: Proof, outbox: mpsc::Receiver<Outgoing>) {
+    let mut session = Session { node_id, address, proof, outbox, waiting: BTreeMap::new(), next_id: 1 };
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
@@ -262,7 +287,7 @@ impl Session {
         let mut client = connect(&self.address).await?;
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-        request.metadata_mut().insert("authorization", self.token.clone());
+        self.proof.sign(&mut request);
         let response = tokio::time::timeout(CONNECT_TIMEOUT, client.exchange(request)).await;
         let response = response.map_err(|_| "the stream was not answered".to_owned())?;
         let incoming = response.map_err(|status| status.to_string())?.into_inner();

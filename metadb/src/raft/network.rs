@@ -260,7 +260,7 @@ impl Conn {
         let mut client = self.links.snapshot_client(self.link.address()).await.map_err(unreachable)?;
         let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-        self.links.sign(&mut request);
+        self.links.proof(self.link.node_id()).sign(&mut request);
         let producing = produce(view, self.group_id, first, chunks);
         let receiving = async {
             match tokio::time::timeout(IMPORT_TIMEOUT, client.snapshot(request)).await {

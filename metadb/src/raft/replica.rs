@@ -5,7 +5,7 @@ use super::link::Links;
 use super::log_store::GroupLog;
 use super::network::Network;
 use super::snapshot::{SnapshotError, state_hash};
-use super::{Member, Payload, Types};
+use super::{Member, Membership, Payload, Types};
 use crate::machine::{Outcome, View};
 use bytes::Bytes;
 use metadb_engine::Store;
@@ -141,6 +141,8 @@ pub(crate) struct Observed {
     pub(crate) applied_index: u64,
     pub(crate) purged_index: u64,
     pub(crate) voters: Vec<v1::NodeRef>,
+    /// The voters but for a change that is under way.
+    pub(crate) agreed_voters: Vec<v1::NodeRef>,
     pub(crate) learners: Vec<v1::NodeRef>,
     /// At the leader: up to which index each other replica is known to have the log.
     pub(crate) matched: BTreeMap<u64, u64>,
@@ -243,6 +245,11 @@ impl Replica {
         self.progress.flushed().unwrap_or(0)
     }
 
+    /// How many snapshots it installed since it was opened.
+    pub(crate) fn snapshots_installed(&self) -> u64 {
+        self.progress.snapshots_installed()
+    }
+
     /// Why it stopped, if it did.
     pub(crate) fn problem(&self) -> Option<String> {
         self.problem.lock().clone()
@@ -287,6 +294,7 @@ impl Replica {
             applied_index: self.progress.applied().position.map_or(0, |id| id.index),
             purged_index: index(&metrics.purged),
             voters: membership.voter_ids().map(node).collect(),
+            agreed_voters: agreed_voters(membership).into_iter().map(node).collect(),
             learners: membership.learner_ids().map(node).collect(),
             matched: matched.filter_map(|(id, upto)| upto.map(|upto| (*id, upto.index))).collect(),
             joint: membership.get_joint_config().len() > 1,
@@ -440,6 +448,12 @@ async fn supervise(raft: Raft, group_id: u32, problem: Arc<Mutex<Option<String>>
     *problem.lock() = Some(cause.to_string());
 }
 
+/// The voters; between two memberships, those before. Whoever compares them with what shall be sees that the change is not done: one that
+/// died half-way needs a majority of both until it is asked for again.
+fn agreed_voters(membership: &Membership) -> Vec<u64> {
+    membership.get_joint_config().first().into_iter().flatten().copied().collect()
+}
+
 fn stopped(group_id: u32, error: &Fatal<Types>) -> Error {
     Error::unavailable(format!("the replica of group {group_id} on this node is stopped: {error}"), Duration::from_millis(500))
 }
@@ -466,5 +480,20 @@ fn write_error(group_id: u32, error: ClientWriteError<Types>) -> Error {
         }
         ClientWriteError::ChangeMembershipError(error) => Error::unavailable(format!("group {group_id}: {error}"), LEADERLESS_RETRY),
         ClientWriteError::PreconditionFailed(error) => Error::Conflict { message: format!("group {group_id}: {error}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_voters_that_is_not_done_is_not_told_as_done() {
+        let members: BTreeMap<_, _> = [1, 2, 3].map(|id| (id, Member { address: format!("node-{id}:1") })).into();
+        let joint = vec![[1].into(), [1, 2, 3].into()];
+        let joint = Membership::new(joint, members.clone()).expect("all voters are members");
+        assert_eq!(agreed_voters(&joint), [1]);
+        let done = Membership::new(vec![[1, 2, 3].into()], members).expect("all voters are members");
+        assert_eq!(agreed_voters(&done), [1, 2, 3]);
     }
 }

@@ -99,13 +99,7 @@ impl Replica {
                 (Ok(()), Some(expected)) => Err(Error::invalid("total_rows", total.to_string(), expected.to_string())),
                 (Ok(()), None) => next().await.and_then(|chunk| chunk.ok_or_else(|| Error::invalid("snapshot", "complete", "cut short"))),
             };
-            chunk = match following {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    spool.abandon();
-                    return Err(error);
-                }
-            };
+            chunk = following?;
         }
         let name = spool.finish().map_err(storage)?;
         self.install(vote, meta, name).await

@@ -189,16 +189,17 @@ pub(crate) fn count_rows(rows: Bytes, group_id: u32) -> Result<u64, CodecError> 
     if foreign { Err(CodecError::Unknown { what: "snapshot row of another group", value: group_id.into() }) } else { Ok(count) }
 }
 
-/// A spool file being written.
+/// A spool file being written. Dropped before it is finished, as when the sender goes away, it is removed.
 pub(crate) struct Spool {
     disk: Arc<dyn Disk>,
     name: String,
+    finished: bool,
 }
 
 impl Spool {
     /// A new file; `nonce` makes its name.
     pub(crate) fn create(disk: Arc<dyn Disk>, group_id: u32, nonce: u64) -> Self {
-        Spool { disk, name: format!("{SPOOL_PREFIX}{group_id:010}-{nonce:016x}") }
+        Spool { disk, name: format!("{SPOOL_PREFIX}{group_id:010}-{nonce:016x}"), finished: false }
     }
 
     /// Appends a chunk.
@@ -211,14 +212,18 @@ impl Spool {
     }
 
     /// Makes it durable; its name is what a snapshot then is.
-    pub(crate) fn finish(self) -> Result<String, EngineError> {
+    pub(crate) fn finish(mut self) -> Result<String, EngineError> {
         self.disk.sync(&self.name)?;
-        Ok(self.name)
+        self.finished = true;
+        Ok(self.name.clone())
     }
+}
 
-    /// Gives it up.
-    pub(crate) fn abandon(self) {
-        if let Err(error) = self.disk.remove(&self.name) {
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = self.disk.remove(&self.name)
+        {
             tracing::warn!(name = self.name, %error, "a spool file could not be removed");
         }
     }

@@ -77,6 +77,16 @@ async fn an_import_that_a_crash_interrupts_is_finished_when_opening() {
     }
 }
 
+#[test]
+fn a_spool_file_whose_sender_went_away_is_removed() {
+    let disk: Arc<dyn Disk> = SimDisk::new(1).mount();
+    let spool = Spool::create(Arc::clone(&disk), GROUP, 7);
+    spool.append(b"rows").expect("appends");
+    assert_eq!(disk.list().expect("lists").len(), 1);
+    drop(spool);
+    assert_eq!(disk.list().expect("lists"), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn a_spool_file_with_a_flipped_bit_is_refused() {
     let source: Arc<dyn Store> = SimStore::new(1);

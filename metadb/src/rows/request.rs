@@ -1,7 +1,8 @@
 //! A remembered request: `group u32, kind, generation u64, tenant u64, request id` → format, the first outcome.
 //!
-//! A generation is a span of version time as long as the retention. A new one makes all but itself and the one before it be forgotten,
-//! with one range deletion, so an outcome is remembered for at least the retention and at most twice that.
+//! A generation is a span of version time as long as the retention. A new one makes all but itself and the one in use before it be
+//! forgotten, with one range deletion, so an outcome is remembered for at least the retention; also when a new leader's clock is far ahead
+//! of the old one's, which then ends one generation and not all.
 
 use super::{Fields, corrupt, kind, state_prefix};
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use metadb_proto::{Version, limits, v1};
 use prost::Message as _;
 
 const FORMAT: u8 = 1;
+/// The group and the kind of a row's key.
+const PREFIX_BYTES: usize = 4 + 1;
 
 /// The generation that a version falls into.
 #[must_use]
@@ -26,6 +29,15 @@ pub fn key(group_id: u32, generation: u64, tenant_id: u64, request_id: &[u8]) ->
     out.extend_from_slice(&tenant_id.to_be_bytes());
     out.extend_from_slice(request_id);
     out.into()
+}
+
+/// The generation in a row's key.
+///
+/// # Errors
+/// [`EngineError::Corrupt`].
+pub fn generation_of(key: &[u8]) -> Result<u64, EngineError> {
+    let generation = key.get(PREFIX_BYTES..).and_then(|rest| rest.first_chunk::<8>());
+    generation.map(|bytes| u64::from_be_bytes(*bytes)).ok_or_else(|| corrupt("request row key", key))
 }
 
 /// The keys of all generations before one.

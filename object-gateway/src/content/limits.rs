@@ -17,6 +17,8 @@ pub(crate) const LANE_CHUNKS: usize = 2;
 pub(crate) const WRITES: usize = 64;
 /// Contents read through this node at once; each holds at most `READ_AHEAD_CHUNKS` chunks.
 pub(crate) const READS: usize = 128;
+/// How long a reader may take nothing before it is given up: it holds one of [`READS`] as long as it lasts.
+pub(crate) const READER_IDLE: Duration = Duration::from_secs(120);
 /// Chunks verified ahead of the reader.
 pub(crate) const READ_AHEAD_CHUNKS: usize = 2;
 /// Copies that other nodes may write here at once.

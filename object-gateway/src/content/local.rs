@@ -68,7 +68,9 @@ impl LocalStore {
         for shard in 0..=u8::MAX {
             fs::create_dir_all(self.shard(shard))?;
         }
-        sync_folder(&self.root.join("data"))
+        sync_folder(&self.root.join("data"))?;
+        // The folder itself may be new: without this, losing power could take all contents with it.
+        sync_folder(&self.root.canonicalize()?.join(".."))
     }
 
     fn check_marker(&self) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 
 use super::content_v1;
 use super::format::{Chunk, chunk_count};
-use super::limits::{CHUNK_BYTES, READ_AHEAD_CHUNKS, STALL_TIMEOUT};
+use super::limits::{CHUNK_BYTES, READ_AHEAD_CHUNKS, READER_IDLE, STALL_TIMEOUT};
 use super::local::{LocalError, LocalReader};
 use super::{ContentPart, ContentStore, footer_of, ref_of, repair};
 use bytes::Bytes;
@@ -20,13 +20,24 @@ use tokio::time::timeout;
 /// Verified bytes, in order. An error ends it.
 pub struct ContentStream {
     chunks: mpsc::Receiver<Result<Bytes, Error>>,
+    /// Bytes that are still to come: an end before them is told as an error.
+    left: u64,
 }
 
 impl Stream for ContentStream {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.chunks.poll_recv(cx)
+        let next = std::task::ready!(self.chunks.poll_recv(cx));
+        let left = match &next {
+            Some(Ok(bytes)) => self.left.saturating_sub(bytes.len() as u64),
+            Some(Err(_)) | None => 0,
+        };
+        let was_left = std::mem::replace(&mut self.left, left);
+        if next.is_none() && was_left > 0 {
+            return Poll::Ready(Some(Err(Error::unavailable("the read was given up, its bytes were not taken in time", Duration::ZERO))));
+        }
+        Poll::Ready(next)
     }
 }
 
@@ -41,8 +52,9 @@ impl ContentStore {
             return Err(Error::invalid("range", format!("within 0..{}", part.size_bytes), format!("{range:?}")));
         }
         let (sender, chunks) = mpsc::channel(READ_AHEAD_CHUNKS);
+        let stream = ContentStream { chunks, left: range.end - range.start };
         if range.is_empty() {
-            return Ok(ContentStream { chunks });
+            return Ok(stream);
         }
         let permit = self.0.reads.clone().acquire_owned().await.map_err(|_| Error::internal("the read semaphore is never closed"))?;
         self.0.counting.reads.add(1);
@@ -50,11 +62,11 @@ impl ContentStore {
         let indexes = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
         let mut source = Chunks::new(self.clone(), tenant_id, part.clone(), indexes, None);
         let first = source.next().await?.ok_or_else(|| Error::internal("a range that is not empty has a chunk"))?;
-        let mut serve = Serve { position: range.start, end: range.end, sender, _permit: permit };
+        let mut serve = Serve { position: range.start, end: range.end, sender, patience: READER_IDLE, _permit: permit };
         if serve.send(first).await && serve.position < serve.end {
             tokio::spawn(async move { serve.run(source).await });
         }
-        Ok(ContentStream { chunks })
+        Ok(stream)
     }
 
     /// All chunks of a content, from other copies than the one to be replaced.
@@ -67,6 +79,8 @@ struct Serve {
     position: u64,
     end: u64,
     sender: mpsc::Sender<Result<Bytes, Error>>,
+    /// How long the reader may take nothing.
+    patience: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -81,20 +95,21 @@ impl Serve {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    let _ = self.sender.send(Err(error)).await;
+                    let _ = timeout(self.patience, self.sender.send(Err(error))).await;
                     return;
                 }
             }
         }
     }
 
-    /// Sends what the range wants of a chunk. `false` if nobody listens any more.
+    /// Sends what the range wants of a chunk. `false` if nobody listens any more, or takes nothing: others wait for the permit.
     async fn send(&mut self, chunk: Chunk) -> bool {
         let start = self.position % CHUNK_BYTES as u64;
         let end = (start + (self.end - self.position)).min(chunk.bytes.len() as u64);
         let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else { return false };
         self.position += end - start;
-        self.sender.send(Ok(chunk.bytes.slice(from..to))).await.is_ok()
+        let sent = timeout(self.patience, self.sender.send(Ok(chunk.bytes.slice(from..to)))).await;
+        sent.is_ok_and(|sent| sent.is_ok())
     }
 }
 
@@ -118,6 +133,8 @@ pub(super) struct Chunks {
     bad: Vec<u64>,
     source: Option<Source>,
     failure: Option<Error>,
+    /// Whether the ledger was asked for copies that were made later.
+    asked_ledger: bool,
 }
 
 impl Chunks {
@@ -131,7 +148,19 @@ impl Chunks {
             copies.push_front(own);
         }
         let (next, end) = (indexes.start, indexes.end);
-        Chunks { store, tenant_id, part, next, end, replaced: except, copies, bad: Vec::new(), source: None, failure: None }
+        Chunks {
+            store,
+            tenant_id,
+            part,
+            next,
+            end,
+            replaced: except,
+            copies,
+            bad: Vec::new(),
+            source: None,
+            failure: None,
+            asked_ledger: false,
+        }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Error> {
@@ -146,7 +175,11 @@ impl Chunks {
                         }
                         Err(failure) => Err(failure),
                     },
-                    None => return Err(self.exhausted()),
+                    None if self.asked_ledger => return Err(self.exhausted()),
+                    None => {
+                        self.learn_copies().await;
+                        continue;
+                    }
                 },
             };
             match result {
@@ -184,6 +217,23 @@ impl Chunks {
             Ok(Err(error)) => Err((node_id, error)),
             Err(_) => Err((node_id, stalled(node_id))),
         }
+    }
+
+    /// A version names the nodes that held a copy when it was made. The copy that was owed then, and those made in place of lost ones,
+    /// are in the ledger only: asked when the others do not suffice.
+    async fn learn_copies(&mut self) {
+        self.asked_ledger = true;
+        let known = match self.store.0.ledger.content(self.tenant_id, self.part.content_id).await {
+            Ok(known) => known.map_or_else(Vec::new, |part| part.nodes),
+            Err(error) => {
+                tracing::warn!(content = hex::encode(self.part.content_id), %error, "the ledger could not tell of more copies");
+                return;
+            }
+        };
+        let later = known.into_iter().filter(|id| !self.part.nodes.contains(id) && self.replaced != Some(*id)).collect();
+        let later = self.store.0.links.suspects_last(later);
+        self.part.nodes.extend(&later);
+        self.copies.extend(later);
     }
 
     fn give_up(&mut self, node_id: u64, failure: Error) {
@@ -245,5 +295,29 @@ pub(super) fn local_error(error: LocalError) -> Error {
         LocalError::Missing => Error::not_found("there is no copy here"),
         LocalError::Corrupt(e) => Error::Corrupt { message: e.to_string() },
         LocalError::Io(e) => Error::unavailable(format!("the disk answered: {e}"), Duration::from_secs(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt as _;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_loses_its_place_and_is_told() {
+        let reads = Arc::new(Semaphore::new(1));
+        let permit = reads.clone().acquire_owned().await.expect("open");
+        let (sender, chunks) = mpsc::channel(1);
+        let mut stream = ContentStream { chunks, left: 10 };
+        let mut serve = Serve { position: 0, end: 10, sender, patience: Duration::from_millis(20), _permit: permit };
+        assert!(serve.send(Chunk::seal(0, Bytes::from_static(b"01234"))).await);
+        assert!(!serve.send(Chunk::seal(0, Bytes::from_static(b"0123456789"))).await, "the reader holds still");
+        drop(serve);
+        assert_eq!(reads.available_permits(), 1);
+        assert_eq!(stream.next().await, Some(Ok(Bytes::from_static(b"01234"))));
+        assert!(matches!(stream.next().await, Some(Err(Error::Unavailable { .. }))), "an early end is no end");
+        assert_eq!(stream.next().await, None);
     }
 }

@@ -8,6 +8,7 @@ use metadb_proto::Error;
 use parking_lot::Mutex;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Whether S3 would take it for a new bucket.
@@ -59,15 +60,23 @@ impl Gateway {
         Ok(id)
     }
 
-    /// A failed operation on a key: if the bucket itself is gone, that is told, and its id is forgotten.
-    pub(crate) async fn failed_in(&self, namespace: &Namespace, bucket: &str, subject: Subject, error: Error) -> S3Error {
-        if matches!(error, Error::NotFound { .. }) && self.buckets.get(namespace.tenant_id(), bucket).is_some() {
-            self.buckets.forget(namespace.tenant_id(), bucket);
-            if let Err(gone) = self.bucket(namespace, bucket).await {
-                return gone;
-            }
+    /// A failed operation in a bucket whose folder was taken to be `folder`. That may have been remembered from before the bucket was
+    /// deleted, and made anew, through another node: then what was not found there says nothing of what is in the bucket now.
+    pub(crate) async fn failed_in(&self, namespace: &Namespace, (bucket, folder): (&str, u64), subject: Subject, error: Error) -> S3Error {
+        if !matches!(error, Error::NotFound { .. }) {
+            return failed(subject, error);
         }
-        failed(subject, error)
+        self.buckets.forget(namespace.tenant_id(), bucket);
+        not_found_in(folder, self.bucket(namespace, bucket).await, subject, error)
+    }
+}
+
+/// What "not found" in a folder means, given the folder that the bucket has now.
+fn not_found_in(folder: u64, now: S3Result<u64>, subject: Subject, error: Error) -> S3Error {
+    match now {
+        Err(gone) => gone,
+        Ok(now) if now == folder => failed(subject, error),
+        Ok(_) => failed(subject, Error::unavailable("the bucket was made anew a moment ago", Duration::ZERO)),
     }
 }
 
@@ -83,7 +92,15 @@ pub(crate) async fn find(namespace: &Namespace, name: &str) -> S3Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_valid_name;
+    use super::*;
+
+    #[test]
+    fn what_was_not_found_in_a_bucket_that_was_made_anew_is_asked_for_again() {
+        let told = |now: S3Result<u64>| not_found_in(5, now, Subject::Key, Error::not_found("k")).code().as_str().to_owned();
+        assert_eq!(told(Ok(5)), "NoSuchKey");
+        assert_eq!(told(Ok(6)), "ServiceUnavailable");
+        assert_eq!(told(Err(refuse(S3ErrorCode::NoSuchBucket, "gone"))), "NoSuchBucket");
+    }
 
     #[test]
     fn names_as_s3_takes_them() {

@@ -121,7 +121,9 @@ impl Operator {
             if !missing.is_empty() {
                 shards.extend(self.place_tenants(&missing).await?);
             }
-            let adopted = futures::stream::iter(shards.iter().map(|shard| self.adopt(shard, until))).buffered(ADOPTIONS_AT_ONCE);
+            // Each future owns its shard, so that the whole can be spawned.
+            let adoptions = shards.into_iter().map(|shard| async move { self.adopt(&shard, until).await });
+            let adopted = futures::stream::iter(adoptions).buffered(ADOPTIONS_AT_ONCE);
             adopted.collect::<Vec<_>>().await.into_iter().collect::<Result<(), _>>()?;
             self.activate(tenants).await?;
         }

@@ -1,5 +1,6 @@
 //! One machine: its disk and store, which outlive the lives of its node, and what happens in such a life.
 
+use super::identity::Identity;
 use crate::planted::{LyingDisk, Planted};
 use crate::trace::Trace;
 use madsim::task::NodeId;
@@ -12,19 +13,18 @@ use metadb_proto::principal::ClusterSecret;
 use metadb_proto::{Principal, v1};
 use parking_lot::Mutex;
 use shard_router::credentials::DirectoryAuthenticator;
+use shard_router::operator::Operator;
+use shard_router::reconcile::Reconciler;
 use shard_router::{Local, Router, RouterConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The cluster's id.
-pub(super) const CLUSTER_ID: &str = "00000000000000000000000000c0ffee";
-/// Small, so that a run of seconds flushes, purges and replays often, and a follower that was away needs a snapshot.
+/// Small, so that a run of seconds flushes, purges and replays often, and a follower that was away for seconds may need a snapshot.
 const UPKEEP: Upkeep = Upkeep { flush_log_bytes: 64 << 10, flush_interval: Duration::from_secs(2), keep_log_bytes: 16 << 10 };
-
-/// When a replica that could not be made is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// Nearly nothing is kept: whoever was away for a second needs a snapshot.
+const BARE_UPKEEP: Upkeep = Upkeep { flush_log_bytes: 16 << 10, flush_interval: Duration::from_millis(500), keep_log_bytes: 1 << 10 };
 
 /// What all machines of a cluster are made from.
 pub(super) struct Seeded<'a> {
@@ -36,7 +36,9 @@ pub(super) struct Seeded<'a> {
 
 /// A machine.
 pub struct Machine {
-    node_id: u64,
+    makes_cluster: bool,
+    /// What its data folder says, which no crash takes.
+    identity: Mutex<Option<Identity>>,
     address: String,
     ip: IpAddr,
     /// Addresses of all nodes, as in a settings file.
@@ -48,6 +50,7 @@ pub struct Machine {
     placed: Mutex<Option<NodeId>>,
     node: Mutex<Option<Arc<Node>>>,
     lives: AtomicU64,
+    upkeep: Upkeep,
     planted: Option<Planted>,
     trace: Trace,
 }
@@ -57,7 +60,8 @@ impl Machine {
         let Seeded { seed, secret, planted, trace } = *plan;
         let own = seed.wrapping_mul(1_000_003).wrapping_add(number as u64 * 17);
         Arc::new(Machine {
-            node_id: number as u64 + 1,
+            makes_cluster: number == 0,
+            identity: Mutex::default(),
             address: addresses[number].clone(),
             ip: super::ip(0, number),
             seeds: addresses.to_vec(),
@@ -68,15 +72,16 @@ impl Machine {
             placed: Mutex::default(),
             node: Mutex::default(),
             lives: AtomicU64::new(0),
+            upkeep: if seed.is_multiple_of(3) { BARE_UPKEEP } else { UPKEEP },
             planted,
             trace: trace.clone(),
         })
     }
 
-    /// The id of its node.
+    /// Which node of which cluster it is, once it knows.
     #[must_use]
-    pub fn node_id(&self) -> u64 {
-        self.node_id
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity.lock().clone()
     }
 
     /// host:port of its node's door.
@@ -125,49 +130,65 @@ impl Machine {
         before.saturating_sub(self.disk.used_bytes())
     }
 
-    /// One life of the node: from its disks to its doors. Ends only by being killed.
+    /// One life of the node: from its disks to its doors, in the order of the binary. Ends only by being killed.
     pub(super) async fn live(self: Arc<Self>) {
         let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
-        self.trace.event(format_args!("node {} begins life {life}", self.node_id));
-        let mount: Arc<dyn Disk> = match self.planted {
-            Some(Planted::SyncsAreLies) => Arc::new(LyingDisk(self.disk.mount())),
-            Some(Planted::RepeatsWithoutId | Planted::StaleReads) | None => self.disk.mount(),
-        };
-        let log = Log::open(mount, LogOptions::default()).await.expect("a log that was only cut short opens");
-        let config = NodeConfig { upkeep: UPKEEP, ..NodeConfig::new(self.node_id, CLUSTER_ID, self.address.clone()) };
-        let parts = Parts { store: self.store.clone(), log, spool: self.spool.mount(), secret: self.secret.clone() };
-        let node = Node::start(config, parts).await.expect("a node starts from what its disks kept");
+        self.trace.event(format_args!("{} begins life {life}", self.address));
+        let identity = self.establish().await;
+        self.trace.event(format_args!("{} is node {} of cluster {}", self.address, identity.node_id, identity.cluster_id));
+        let node = self.start(&identity).await;
         *self.node.lock() = Some(Arc::clone(&node));
-        let router = self.router(&node);
+        let local = Local { node_id: identity.node_id, kv: Arc::clone(&node) as _, principal: Principal::Node(identity.node_id) };
+        let router = self.router(identity.node_id, Some(local));
         let authenticator = DirectoryAuthenticator::new(router.clone(), self.secret.clone());
         let doors = Doors::new(Arc::clone(&node), Arc::new(authenticator));
         let mut server = tonic::transport::Server::builder();
         let serving = server.add_service(doors.kv()).add_service(doors.node_admin()).add_service(doors.peer());
         let address = self.address.parse().expect("an address of ours");
-        tokio::spawn(Arc::clone(&self).make_replicas(node));
+        tokio::task::spawn_local(Arc::clone(&self).work(identity, Operator::new(router), node.node_ref()));
         serving.serve(address).await.expect("the simulated port is free");
     }
 
-    /// The replicas that the plan gives to every node. Asked again in each life, it does nothing.
-    async fn make_replicas(self: Arc<Self>, node: Arc<Node>) {
-        let voters: Vec<_> =
-            self.seeds.iter().zip(1..).map(|(address, node_id)| v1::NodeRef { node_id, address: address.clone() }).collect();
-        for group_id in 0..=super::GROUPS {
-            while let Err(error) = node.create_replica(group_id, voters.clone()).await {
-                self.trace.event(format_args!("node {} makes no replica of {group_id} yet: {error}", self.node_id));
-                tokio::time::sleep(RETRY).await;
-            }
+    /// What the machine remembers; else the first one makes a cluster, and the others join it.
+    async fn establish(&self) -> Identity {
+        if let Some(identity) = self.identity() {
+            return identity;
         }
+        let identity = if self.makes_cluster {
+            Identity::first()
+        } else {
+            Identity::ask(&Operator::new(self.router(0, None)), &self.address).await
+        };
+        *self.identity.lock() = Some(identity.clone());
+        identity
     }
 
-    fn router(&self, node: &Arc<Node>) -> Router {
-        let kv = Arc::clone(node);
-        let local = Local { node_id: self.node_id, kv, principal: Principal::Node(self.node_id) };
-        Router::new(RouterConfig {
-            seeds: self.seeds.clone(),
-            token: self.secret.node_token(self.node_id),
-            local: Some(local),
-            ..RouterConfig::default()
-        })
+    async fn start(&self, identity: &Identity) -> Arc<Node> {
+        let mount: Arc<dyn Disk> = match self.planted {
+            Some(Planted::SyncsAreLies) => Arc::new(LyingDisk(self.disk.mount())),
+            Some(Planted::RepeatsWithoutId | Planted::StaleReads) | None => self.disk.mount(),
+        };
+        let log = Log::open(mount, LogOptions::default()).await.expect("a log that was only cut short opens");
+        let config =
+            NodeConfig { upkeep: self.upkeep, ..NodeConfig::new(identity.node_id, identity.cluster_id.clone(), self.address.clone()) };
+        let parts = Parts { store: self.store.clone(), log, spool: self.spool.mount(), secret: self.secret.clone() };
+        let node = Node::start(config, parts).await.expect("a node starts from what its disks kept");
+        if self.makes_cluster && node.group(0).is_none() {
+            node.create_replica(0, vec![node.node_ref()]).await.expect("a disk without faults takes a replica");
+        }
+        node
+    }
+
+    /// Brings the node into the cluster, then reconciles for as long as it lives.
+    async fn work(self: Arc<Self>, identity: Identity, operator: Operator, node: v1::NodeRef) {
+        let replicas = u32::try_from(self.seeds.len()).expect("few machines");
+        identity.announce(&self.address, replicas, &operator).await;
+        self.trace.event(format_args!("node {} is announced", identity.node_id));
+        Reconciler::new(operator, node).run().await;
+    }
+
+    fn router(&self, node_id: u64, local: Option<Local>) -> Router {
+        let token = self.secret.node_token(node_id);
+        Router::new(RouterConfig { seeds: self.seeds.clone(), token, local, ..RouterConfig::default() })
     }
 }

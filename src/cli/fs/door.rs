@@ -71,11 +71,13 @@ impl Door {
                 request.metadata_mut().insert("authorization", bearer);
                 match call(client, request).await {
                     Ok(answer) => return Ok(answer.into_inner()),
-                    Err(status) => match Error::from_status(&status, effects) {
+                    Err(status) => {
+                        last = Error::from_status(&status, effects);
                         // The request id makes asking again safe.
-                        error @ (Error::Unavailable { .. } | Error::UnknownOutcome { .. } | Error::Exhausted { .. }) => last = error,
-                        error => return Err(error.into()),
-                    },
+                        if !matches!(last, Error::Unavailable { .. } | Error::UnknownOutcome { .. } | Error::Exhausted { .. }) {
+                            return Err(last.into());
+                        }
+                    }
                 }
             }
         }
@@ -116,9 +118,9 @@ impl Door {
         if name.is_empty() {
             return Err(Failure::usage(format!("{path:?} names no bucket")).hint("write /BUCKET/KEY; `cairn fs ls /` shows the buckets"));
         }
-        let node = self.stat(&format!("/{name}")).await.map_err(|failure| match failure.code {
-            Code::NotFound => failure.hint(format!("`cairn fs mkdir --bucket /{name}` makes the bucket")),
-            _ => failure,
+        let node = self.stat(&format!("/{name}")).await.map_err(|failure| {
+            let missing = failure.code == Code::NotFound;
+            if missing { failure.hint(format!("`cairn fs mkdir --bucket /{name}` makes the bucket")) } else { failure }
         })?;
         if node.kind() != v1::NodeKind::FlatFolder {
             return Err(Failure::usage(format!("/{name} is no bucket"))

@@ -2,7 +2,7 @@
 
 use super::Answer;
 use super::upload_part::{failed_upload, part_number};
-use crate::s3::error::refuse;
+use crate::s3::error::{Subject, refuse};
 use crate::s3::limits::{MIN_PART_BYTES, OBJECT_BYTES, PARTS};
 use crate::s3::{Gateway, conditions};
 use fs_layer::{Completed, Namespace, PartInfo};
@@ -30,7 +30,10 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<CompleteMultipartU
         // Completed already, perhaps by the first attempt of this very request: then the object is there with this ETag.
         Err(Error::NotFound { .. }) => match namespace.stat_entry(bucket, &input.key).await {
             Ok(info) if etag_of(&named).is_ok_and(|etag| etag == info.etag) => info.etag,
-            _ => return Err(failed_upload(Error::not_found("it was completed or aborted, or never begun"))),
+            _ => {
+                let error = Error::not_found("it was completed or aborted, or never begun");
+                return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Upload, error).await);
+            }
         },
         Err(error) => return Err(failed_upload(error)),
     };

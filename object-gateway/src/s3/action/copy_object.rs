@@ -36,7 +36,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<CopyObjectInput>) 
     let version = version_of(&source, replace.then(|| describe(&mut input)))?;
     let copied = match namespace.put_file(target, &input.key, version, Precondition::None).await {
         Ok(copied) => copied,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Key, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, target), Subject::Key, error).await),
     };
     let sums = metadata::checksums_of(&copied);
     let any = copied.attributes.keys().any(|name| name.starts_with("checksum."));
@@ -63,7 +63,7 @@ pub(super) async fn stat_source(gateway: &Gateway, namespace: &Namespace, bucket
     };
     match found {
         Ok(info) => Ok(info),
-        Err(error) => Err(gateway.failed_in(namespace, bucket, Subject::Key, error).await),
+        Err(error) => Err(gateway.failed_in(namespace, (bucket, folder), Subject::Key, error).await),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<CreateMultipartUpl
     let upload = NewUpload { content_type, attributes, author: String::new() };
     let upload = match namespace.create_upload(bucket, &input.key, upload).await {
         Ok(upload) => upload,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Bucket, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Bucket, error).await),
     };
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),

@@ -25,8 +25,8 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<DeleteObjectInput>
     match namespace.delete(bucket, &input.key, precondition).await {
         Ok(_) => {}
         Err(error @ Error::NotFound { .. }) => {
-            let error = gateway.failed_in(&namespace, &input.bucket, Subject::Key, error).await;
-            if conditional || error.code() == &S3ErrorCode::NoSuchBucket {
+            let error = gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Key, error).await;
+            if conditional || error.code() != &S3ErrorCode::NoSuchKey {
                 return Err(error);
             }
         }

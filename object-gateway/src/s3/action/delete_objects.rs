@@ -29,7 +29,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<DeleteObjectsInput
     }
     let fates = match namespace.delete_many(bucket, &names).await {
         Ok(fates) => fates,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Bucket, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Bucket, error).await),
     };
     for (name, fate) in names.into_iter().zip(fates) {
         match fate {

@@ -16,7 +16,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<HeadObjectInput>) 
     let bucket = gateway.bucket(&namespace, &input.bucket).await?;
     let info = match namespace.stat_entry(bucket, &input.key).await {
         Ok(info) => info,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Key, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Key, error).await),
     };
     let conditions = Conditions {
         if_match: input.if_match,

@@ -29,7 +29,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<ListMultipartUploa
     let page = if limit == 0 { Ok(UploadListing::default()) } else { namespace.list_uploads(bucket, options).await };
     let page = match page {
         Ok(page) => page,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Bucket, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Bucket, error).await),
     };
     let last = page.uploads.last().filter(|_| page.more);
     Ok(S3Response::new(ListMultipartUploadsOutput {

@@ -25,7 +25,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<ListObjectsInput>)
     let page = if limit == 0 { Ok(Listing::default()) } else { namespace.list(bucket, options).await };
     let page = match page {
         Ok(page) => page,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Bucket, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Bucket, error).await),
     };
     // Without a delimiter the last key is the marker, and S3 tells none.
     let next = listing::last(&page).filter(|_| page.continuation.is_some() && delimiter.is_some());

@@ -24,7 +24,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<ListObjectsV2Input
     let page = if limit == 0 { Ok(Listing::default()) } else { namespace.list(bucket, options).await };
     let page = match page {
         Ok(page) => page,
-        Err(error) => return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Bucket, error).await),
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Bucket, error).await),
     };
     let tell = |name: Option<String>| name.map(|name| encoding.tell(&name));
     Ok(S3Response::new(ListObjectsV2Output {

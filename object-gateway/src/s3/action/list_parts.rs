@@ -1,8 +1,7 @@
 //! ListParts: what an upload has so far.
 
-use super::upload_part::failed_upload;
 use super::{Answer, told_size};
-use crate::s3::error::refuse;
+use crate::s3::error::{Subject, refuse};
 use crate::s3::limits::LIST_KEYS;
 use crate::s3::{Gateway, listing, metadata};
 use fs_layer::{PartInfo, PartListing};
@@ -21,7 +20,10 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<ListPartsInput>) -
     } else {
         namespace.list_parts(bucket, &input.key, &input.upload_id, after, limit).await
     };
-    let page = page.map_err(failed_upload)?;
+    let page = match page {
+        Ok(page) => page,
+        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Upload, error).await),
+    };
     let next = page.parts.last().and_then(|part| i32::try_from(part.number).ok());
     Ok(S3Response::new(ListPartsOutput {
         bucket: Some(input.bucket),

@@ -22,7 +22,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<PutObjectInput>) -
     let version = NewVersion { content: content.clone(), size, etag: etag.clone(), content_type, attributes, author: String::new() };
     if let Err(error) = namespace.put_file(bucket, &input.key, version, precondition).await {
         gateway.give_up(tenant_id, &content, &error);
-        return Err(gateway.failed_in(&namespace, &input.bucket, Subject::Key, error).await);
+        return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Key, error).await);
     }
     let sums = digest::to_dto(&digests.checksums);
     Ok(S3Response::new(PutObjectOutput {

@@ -14,7 +14,9 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<UploadPartInput>) 
     let number = part_number(input.part_number)?;
     let bucket = gateway.bucket(&namespace, &input.bucket).await?;
     // Asked before the body is taken: a gigabyte for an upload that does not exist helps nobody.
-    namespace.upload(bucket, &input.key, &input.upload_id).await.map_err(failed_upload)?;
+    if let Err(error) = namespace.upload(bucket, &input.key, &input.upload_id).await {
+        return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Upload, error).await);
+    }
     let incoming = Incoming { body: input.body, headers: request.headers, trailing: request.trailing_headers };
     let Stored { content, size, digests } = Box::pin(gateway.store(tenant_id, incoming)).await?;
     let part = NewPart { content: content.clone(), size, etag: digests.md5.clone() };

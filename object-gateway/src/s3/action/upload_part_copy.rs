@@ -6,7 +6,7 @@ use super::{Answer, get_object, source_of};
 use crate::s3::Gateway;
 use crate::s3::conditions::Conditions;
 use crate::s3::digest::{Announced, HashedBody};
-use crate::s3::error::{not_stored, refuse};
+use crate::s3::error::{Subject, not_stored, refuse};
 use crate::s3::limits::PART_BYTES;
 use crate::s3::metadata::timestamp;
 use fs_layer::{Content, NewPart};
@@ -20,7 +20,9 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<UploadPartCopyInpu
     let number = part_number(input.part_number)?;
     let (source_bucket, source_key) = source_of(&input.copy_source)?;
     let bucket = gateway.bucket(&namespace, &input.bucket).await?;
-    namespace.upload(bucket, &input.key, &input.upload_id).await.map_err(failed_upload)?;
+    if let Err(error) = namespace.upload(bucket, &input.key, &input.upload_id).await {
+        return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Upload, error).await);
+    }
     let source = stat_source(gateway, &namespace, &source_bucket, &source_key).await?;
     let conditions = Conditions {
         if_match: input.copy_source_if_match,
