@@ -79,7 +79,8 @@ impl DevCluster {
         let started = Instant::now();
         let folder = DevFolder::open(&options.data, options.nodes, options.port_base)?;
         let cluster = Cluster::new(folder.specs()?, folder.secret.node_token(0));
-        output::note(&format!("starting {} nodes, data in {} …", cluster.size(), folder.path().display()));
+        let nodes = if cluster.size() == 1 { "node" } else { "nodes" };
+        output::note(&format!("starting {} {nodes}, data in {} …", cluster.size(), folder.path().display()));
         if folder.is_new && folder.moved_ports() && options.port_base.is_none() {
             output::note(&format!(
                 "ports from {} were in use: the nodes listen at {}",

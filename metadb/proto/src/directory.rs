@@ -12,7 +12,7 @@
 //! | `("tenant_name", name)` | the tenant id, 8 big-endian bytes |
 
 pub use crate::principal::DIRECTORY_TENANT;
-use crate::tuple;
+use crate::{tuple, v1};
 
 /// The group that is the directory.
 pub const DIRECTORY_GROUP: u32 = 0;
@@ -81,9 +81,29 @@ pub fn records(kind: &str) -> (Vec<u8>, Vec<u8>) {
     range_of(&(kind,))
 }
 
+impl std::fmt::Debug for v1::KeyRecord {
+    /// All but the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRecord")
+            .field("access_key_id", &self.access_key_id)
+            .field("role", &self.role())
+            .field("tenant_id", &self.tenant_id)
+            .field("description", &self.description)
+            .field("created_at_ms", &self.created_at_ms)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_shown_without_its_secret() {
+        let key = v1::KeyRecord { access_key_id: "AK".into(), secret: "hunter2".into(), ..v1::KeyRecord::default() };
+        let shown = format!("{key:?} {:?}", Some(&key));
+        assert!(shown.contains("AK") && !shown.contains("hunter2"), "{shown}");
+    }
 
     #[test]
     fn kinds_do_not_reach_into_each_other() {

@@ -212,7 +212,9 @@ impl Error {
         match status.code() {
             tonic::Code::Unauthenticated => Error::Unauthenticated { message },
             tonic::Code::PermissionDenied => Error::Denied { message },
-            tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Error::invalid("message", "accepted by the transport", message),
+            tonic::Code::InvalidArgument => Error::invalid("message", "accepted by the transport", message),
+            // Too long a message: the request, refused, or the answer, after all was done.
+            tonic::Code::OutOfRange if !sent_effects => Error::invalid("message", "short enough for the transport", message),
             tonic::Code::Unimplemented => Error::Internal { message },
             _ if sent_effects => Error::UnknownOutcome { message },
             _ => Error::Unavailable { message, retry_after: Duration::from_millis(50) },

@@ -179,11 +179,13 @@ impl Stream<'_> {
         let _ = sent.reply.send(result);
     }
 
-    /// The stream broke: what was sent is lost, in the order in which it was sent.
+    /// The stream broke: what was sent is lost, in the order in which it was sent. Whatever the status says, it is of the stream and
+    /// not of one request: each of them may have been carried out.
     fn end(self, status: &tonic::Status, next: Option<Waiting>) -> bool {
         tracing::debug!(code = %status.code(), message = status.message(), lost = self.sent.len(), "stream ended");
+        let why = format!("{}: {}", status.code(), status.message());
         for (_, sent) in self.sent {
-            let _ = sent.reply.send(Err(ended(status, true, sent.effects)));
+            let _ = sent.reply.send(Err(Failure::Lost(lost(sent.effects, why.clone()))));
         }
         if let Some(next) = next {
             let _ = next.reply.send(Err(ended(status, false, false)));

@@ -116,7 +116,7 @@ impl Status {
 
 fn tell(overview: &Overview) -> Result<(), Failure> {
     let Overview { cluster_id, groups, tenants, .. } = overview;
-    output::line(&format!("\ncluster {cluster_id}: {groups} groups, {tenants} tenants"))?;
+    output::line(&format!("\ncluster {cluster_id}: {groups} groups, {tenants} {}", if *tenants == 1 { "tenant" } else { "tenants" }))?;
     for node in overview.nodes.0.iter().filter(|node| !node.up) {
         output::line(&format!("node {} does not answer: {}", node.id, node.problem))?;
     }
