@@ -5,9 +5,13 @@ use crate::failure::Failure;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// The S3 library tells every refused request as an error of ours. Counted out unless it is asked for by name.
+const QUIET: &str = "s3s";
+
 /// Checks what shall be logged.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    EnvFilter::try_new(level)
+    let asked_for = level.split(',').any(|directive| directive.trim_start().starts_with(QUIET));
+    if asked_for { EnvFilter::try_new(level) } else { EnvFilter::try_new(format!("{QUIET}=off,{level}")) }
 }
 
 /// Starts to log.

@@ -120,3 +120,40 @@ fn files_go_in_and_come_out_as_they_were() {
     let told = dev.fails(3, &["fs", "put", &path("small"), "/nobucket/small"]);
     assert!(told.contains("mkdir --bucket"), "{told}");
 }
+
+/// How many content files the nodes have together.
+fn contents(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let below =
+        |entry: &std::fs::DirEntry| if entry.path().is_dir() { contents(&entry.path()) } else { usize::from(is_content(&entry.path())) };
+    entries.iter().map(below).sum()
+}
+
+/// `…/content/data/<2 hex>/<id>`
+fn is_content(file: &std::path::Path) -> bool {
+    file.ancestors().nth(2).is_some_and(|folder| folder.ends_with("content/data"))
+}
+
+#[test]
+fn the_bytes_of_what_is_deleted_are_freed_on_every_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let dev = Dev::start_with(&data, 3, &[("CAIRN_CONTENT_COLLECT_EVERY_MS", "200"), ("CAIRN_CONTENT_COLLECT_AFTER_MS", "0")]);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "some bytes").expect("written");
+    let becomes = |copies: usize| {
+        let mut rounds = 0;
+        while contents(&data) != copies {
+            rounds += 1;
+            assert!(rounds < 300, "{} content files instead of {copies}", contents(&data));
+            pause(Duration::from_millis(100));
+        }
+    };
+    for _ in 0..2 {
+        dev.json(&["fs", "put", file.to_str().expect("a plain path"), "/demo/file"]);
+    }
+    // What was overwritten goes, what replaced it stays in three copies.
+    becomes(3);
+    dev.json(&["fs", "rm", "/demo/file"]);
+    becomes(0);
+}

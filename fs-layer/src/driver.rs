@@ -66,6 +66,8 @@ impl<T> Plan<T> {
 pub(crate) struct Context<'a> {
     pub(crate) db: Db,
     pub(crate) now_ms: u64,
+    /// See [`Namespace::naming_known_contents`].
+    pub(crate) only_known: bool,
     tenant: &'a Tenant,
     /// What is remembered of folders may be used: it was not yet the reason of a failed attempt.
     trusting: bool,
@@ -73,7 +75,7 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(db: Db, tenant: &'a Tenant, trusting: bool) -> Self {
-        Context { db, now_ms: seam::unix_ms(), tenant, trusting }
+        Context { db, now_ms: seam::unix_ms(), only_known: false, tenant, trusting }
     }
 
     /// An id that was never given before.
@@ -142,13 +144,12 @@ pub(crate) async fn run<O: Operation>(namespace: &Namespace, op: &O) -> Result<O
         if let Some(answer) = remembered(request.as_ref(), &db).await? {
             return O::Answer::from_bytes(answer);
         }
-        let context = Context::new(db.clone(), &namespace.tenant, attempt == 0);
+        let context = Context { only_known: namespace.only_known, ..Context::new(db.clone(), &namespace.tenant, attempt == 0) };
         let step = match op.attempt(&context).await {
             // What was read may be what the first sending of this very request did meanwhile: then its answer counts.
-            step @ (Err(_) | Ok(Step::Done(_))) => match remembered(request.as_ref(), &db).await {
-                Ok(Some(answer)) => return O::Answer::from_bytes(answer),
-                Ok(None) => step?,
-                Err(error) => return step.and(Err(error)),
+            step @ (Err(_) | Ok(Step::Done(_))) => match remembered(request.as_ref(), &db).await? {
+                Some(answer) => return O::Answer::from_bytes(answer),
+                None => step?,
             },
             Ok(step) => step,
         };

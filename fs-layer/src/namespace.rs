@@ -26,6 +26,7 @@ pub struct Namespace {
     pub(crate) author: String,
     pub(crate) deadline: Duration,
     pub(crate) request_id: Option<[u8; 16]>,
+    pub(crate) only_known: bool,
 }
 
 /// What this process remembers of a tenant; all of it may be forgotten at any time.
@@ -105,6 +106,7 @@ impl Fs {
             author: String::new(),
             deadline: metadb_proto::limits::DEFAULT_DEADLINE,
             request_id: None,
+            only_known: false,
         }
     }
 }
@@ -134,6 +136,14 @@ impl Namespace {
     #[must_use]
     pub fn with_request_id(mut self, request_id: [u8; 16]) -> Self {
         self.request_id = Some(request_id);
+        self
+    }
+
+    /// The same, for operations that name contents which they read of elsewhere, as a copy does: a content that nothing names any more is
+    /// refused with a conflict. Without this it would be taken for a new one, and its bytes may be gone.
+    #[must_use]
+    pub fn naming_known_contents(mut self) -> Self {
+        self.only_known = true;
         self
     }
 }

@@ -7,12 +7,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(protos, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("metadb.v1.descriptors.bin");
     std::fs::write(&out, descriptors.encode_to_vec())?;
-    tonic_build::configure()
-        .btree_map(["."])
-        .bytes(["."])
-        .file_descriptor_set_path(&out)
-        .skip_protoc_run()
-        .compile_protos_with_config(without_secrets(), &["metadb/v1/kv.proto"], &["proto"])?;
+    tonic_build::configure().btree_map(["."]).bytes(["."]).file_descriptor_set_path(&out).skip_protoc_run().compile_protos_with_config(
+        without_secrets(),
+        &["metadb/v1/kv.proto"],
+        &["proto"],
+    )?;
     Ok(())
 }
 

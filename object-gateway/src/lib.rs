@@ -7,8 +7,11 @@
 //! `s3::digest` into `content::write` (durable on two nodes), then names it in one transaction of `fs_layer::Namespace`. So bytes are
 //! durable before they have a name, and a body that breaks off changes nothing.
 //!
+//! What nothing names any more is freed by [`collect`], in the background.
+//!
 //! Not here: names, versions and permissions (`fs-layer`), where metadata lives (`shard-router`), which contents are no longer named
-//! (`fs-layer` tells, a collector will remove them). Never compiled for the simulator: sockets and files here are the real ones.
+//! (`fs-layer` tells). Never compiled for the simulator: sockets and files here are the real ones.
 
+pub mod collect;
 pub mod content;
 pub mod s3;

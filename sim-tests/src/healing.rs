@@ -46,7 +46,9 @@ fn leaders(cluster: &Cluster) -> Vec<String> {
     let mut leading: BTreeMap<u32, usize> = BTreeMap::new();
     let mut named: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for machine in cluster.machines() {
-        let Some(node) = machine.node() else { return vec![format!("the node at {} is not up {WELL_WITHIN:?} after healing", machine.address())] };
+        let Some(node) = machine.node() else {
+            return vec![format!("the node at {} is not up {WELL_WITHIN:?} after healing", machine.address())];
+        };
         for status in node.groups().iter().map(|group| group.status()) {
             let told = format!("node {} is {:?} in term {} and names {:?}", node.node_id(), status.role(), status.term, status.leader);
             groups.entry(status.group_id).or_default().push(told);

@@ -53,6 +53,12 @@ block_cache_mib = 256
 # Memory for rows not yet written to sorted files, in MiB.
 write_buffer_mib = 64
 
+[content]
+# How often a node looks for bytes of deleted and overwritten files to free, in milliseconds.
+collect_every_ms = 10000
+# How long such bytes stay, in milliseconds, so that downloads that were begun before can end.
+collect_after_ms = 60000
+
 [log]
 # How log lines on standard error look: text or json.
 format = "text"

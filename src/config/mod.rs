@@ -37,6 +37,7 @@ pub(crate) struct NodeConfig {
     pub(crate) cluster: ClusterConfig,
     pub(crate) raft: RaftConfig,
     pub(crate) storage: StorageConfig,
+    pub(crate) content: ContentConfig,
     pub(crate) log: LogConfig,
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -75,6 +76,14 @@ pub(crate) struct StorageConfig {
     pub(crate) write_buffer_mib: u64,
 }
 
+/// The bytes of files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ContentConfig {
+    pub(crate) collect_every_ms: u64,
+    pub(crate) collect_after_ms: u64,
+}
+
 /// What the node writes to standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -108,6 +117,7 @@ impl Default for NodeConfig {
             cluster: ClusterConfig::default(),
             raft: RaftConfig::default(),
             storage: StorageConfig::default(),
+            content: ContentConfig::default(),
             log: LogConfig::default(),
             labels: BTreeMap::new(),
         }
@@ -135,6 +145,12 @@ impl Default for RaftConfig {
 impl Default for StorageConfig {
     fn default() -> Self {
         StorageConfig { block_cache_mib: 256, write_buffer_mib: 64 }
+    }
+}
+
+impl Default for ContentConfig {
+    fn default() -> Self {
+        ContentConfig { collect_every_ms: 10_000, collect_after_ms: 60_000 }
     }
 }
 
@@ -201,7 +217,9 @@ impl NodeConfig {
         within("raft.election_min_ms", election_min_ms, heartbeat_ms * HEARTBEATS_PER_ELECTION, 60_000)?;
         within("raft.election_max_ms", election_max_ms, election_min_ms + 1, 120_000)?;
         within("storage.block_cache_mib", self.storage.block_cache_mib, 1, 1 << 20)?;
-        within("storage.write_buffer_mib", self.storage.write_buffer_mib, 1, 4096)
+        within("storage.write_buffer_mib", self.storage.write_buffer_mib, 1, 4096)?;
+        within("content.collect_every_ms", self.content.collect_every_ms, 100, 3_600_000)?;
+        within("content.collect_after_ms", self.content.collect_after_ms, 0, 7 * 24 * 3_600_000)
     }
 
     /// host:port that other nodes reach this one at.

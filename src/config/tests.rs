@@ -93,6 +93,7 @@ fn what_is_out_of_bounds_is_told_with_field_limit_and_value() {
     check(|c| c.raft.election_min_ms = 200, "raft.election_min_ms", "200");
     check(|c| c.raft.election_max_ms = 300, "raft.election_max_ms", "300");
     check(|c| c.cluster.initial_groups = 0, "cluster.initial_groups", "0");
+    check(|c| c.content.collect_every_ms = 1, "content.collect_every_ms", "1");
     check(|c| c.cluster_id = "XYZ".into(), "cluster_id", "XYZ");
 }
 

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use fs_layer::door::FsDoor;
 use metadb::doors::Doors;
 use metadb_proto::principal::Authenticate;
+use object_gateway::collect::{CollectConfig, Collector};
 use object_gateway::content;
 use object_gateway::s3::{S3Config, S3Door};
 use shard_router::operator::Operator;
@@ -79,8 +80,10 @@ impl Running {
         self.tell_health(ServingStatus::Serving).await;
         tracing::info!(grpc = config.address(), s3 = config.s3_address(), nodes = wired.peers.count(), "ready");
         let reconciler = Reconciler::new(operator.clone(), wired.node.node_ref());
+        let collector = Collector::new(wired.fs.clone(), wired.content.clone(), collecting(config));
         tokio::select! {
             biased;
+            () = collector.run() => Failure::failed("the collector ended"),
             () = reconciler.run() => Failure::failed("the reconciler ended"),
             () = wired.peers.refresh(&operator) => Failure::failed("the view of the cluster is not kept fresh any more"),
             ended = &mut self.grpc => Failure::failed(format!("the gRPC door closed: {ended:?}")),
@@ -109,6 +112,11 @@ impl Running {
             tracing::info!("requests under way were cut off");
         }
     }
+}
+
+fn collecting(config: &NodeConfig) -> CollectConfig {
+    let every = Duration::from_millis(config.content.collect_every_ms);
+    CollectConfig { every, after: Duration::from_millis(config.content.collect_after_ms), ..CollectConfig::default() }
 }
 
 async fn serve_s3(

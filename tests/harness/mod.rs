@@ -42,8 +42,14 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts a cluster and waits until it is ready.
     pub(crate) fn start(data: &Path, nodes: u16) -> Dev {
+        Dev::start_with(data, nodes, &[])
+    }
+
+    /// As [`Dev::start`], with settings of the nodes as environment variables.
+    pub(crate) fn start_with(data: &Path, nodes: u16, settings: &[(&str, &str)]) -> Dev {
         let args = ["dev", "-o", "json", "--nodes", &nodes.to_string(), "--data", data.to_str().expect("a plain path")];
-        let mut process = cairn(&args).stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the binary runs");
+        let mut process =
+            cairn(&args).envs(settings.iter().copied()).stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the binary runs");
         let mut text = String::new();
         for line in BufReader::new(process.stdout.take().expect("piped")).lines() {
             let line = line.expect("text");

@@ -11,7 +11,7 @@ use crate::model::{ContentInfo, Released};
 use crate::record::{ContentRecord, Record as _, ReleasedRecord, VersionRecord};
 use crate::{Namespace, keys};
 use keys::KeyKind;
-use metadb_proto::Error;
+use metadb_proto::{Error, Version};
 use shard_router::{condition, operation};
 use std::collections::BTreeMap;
 
@@ -22,6 +22,15 @@ const VERSIONS_A_STEP: usize = 1;
 
 struct Collect<'a> {
     ticket: &'a [u8],
+}
+
+impl Released {
+    /// When it was released, Unix milliseconds: its ticket holds the version of the transaction that did it.
+    #[must_use]
+    pub fn released_at_ms(&self) -> u64 {
+        let version = self.ticket.strip_prefix(keys::versionstamped(KeyKind::Released).0.as_slice()).and_then(<[u8]>::first_chunk);
+        version.map_or(0, |version| Version(u64::from_be_bytes(*version)).unix_ms())
+    }
 }
 
 impl Namespace {
@@ -51,12 +60,25 @@ impl Namespace {
     /// # Errors
     /// Those of the database.
     pub async fn unnamed(&self, limit: usize) -> Result<Vec<ContentInfo>, Error> {
+        self.unnamed_after(None, limit).await.map(|(contents, _)| contents)
+    }
+
+    /// As [`Namespace::unnamed`], behind this content; and the content to go on behind, if there are more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn unnamed_after(&self, after: Option<[u8; 16]>, limit: usize) -> Result<(Vec<ContentInfo>, Option<[u8; 16]>), Error> {
         let context = self.reading();
-        let (start, end) = keys::all(KeyKind::Unnamed);
+        let (mut start, end) = keys::all(KeyKind::Unnamed);
+        if let Some(after) = after {
+            start = keys::after(&keys::unnamed(&after));
+        }
         let page = context.db.scan(start, end, if limit == 0 { LIST_DEFAULT } else { limit }).await?;
-        let ids = page.rows.iter().map(|row| keys::unnamed_of(&row.key).map(|id| keys::content(&id))).collect::<Result<_, _>>()?;
-        let rows = context.db.multi_get(ids).await?;
-        rows.into_iter().flatten().map(|row| ContentRecord::from_bytes(row.value)?.into_info()).collect()
+        let ids: Vec<[u8; 16]> = page.rows.iter().map(|row| keys::unnamed_of(&row.key)).collect::<Result<_, _>>()?;
+        let last = ids.last().copied().filter(|_| page.more);
+        let rows = context.db.multi_get(ids.iter().map(keys::content).collect()).await?;
+        let contents = rows.into_iter().flatten().map(|row| ContentRecord::from_bytes(row.value)?.into_info());
+        Ok((contents.collect::<Result<_, _>>()?, last))
     }
 
     /// Forgets a content that nothing names any more, its copies being gone. Asked again, it answers the same.
@@ -64,15 +86,31 @@ impl Namespace {
     /// # Errors
     /// [`Error::Invalid`] if something names it; and those of the database.
     pub async fn forget_content(&self, id: &[u8; 16]) -> Result<(), Error> {
+        self.forget_content_on(id, None).await.map(|_| ())
+    }
+
+    /// As [`Namespace::forget_content`], unless it is known to have a copy on other nodes than these, where it is gone. Tells whether this
+    /// call forgot it.
+    ///
+    /// # Errors
+    /// As [`Namespace::forget_content`].
+    pub async fn forget_content_gone_from(&self, id: &[u8; 16], nodes: &[u64]) -> Result<bool, Error> {
+        self.forget_content_on(id, Some(nodes)).await
+    }
+
+    async fn forget_content_on(&self, id: &[u8; 16], nodes: Option<&[u64]>) -> Result<bool, Error> {
         let db = self.reading().db;
-        let Some(row) = db.get(keys::content(id)).await? else { return Ok(()) };
+        let Some(row) = db.get(keys::content(id)).await? else { return Ok(false) };
         let info = ContentRecord::from_bytes(row.value)?.into_info()?;
         if info.names != 0 {
             return Err(Error::invalid("content", "without a name", format!("{} with {} names", hex::encode(id), info.names)));
         }
-        // Without names it can't be named again, so nobody but another forgetter changes it.
+        if nodes.is_some_and(|nodes| info.part.nodes.iter().any(|node| !nodes.contains(node))) {
+            return Ok(false);
+        }
+        // Without names it can't be named again. Another forgetter may be first, or a copy that was owed came to be: then it is listed again.
         let gone = vec![operation::delete(keys::content(id)), operation::delete(keys::unnamed(id))];
-        db.transact(vec![condition::version_is(keys::content(id), row.version)], gone).await.map(|_| ())
+        db.transact(vec![condition::version_is(keys::content(id), row.version)], gone).await.map(|done| done.committed)
     }
 }
 

@@ -69,7 +69,7 @@ impl Operation for CompleteUpload<'_> {
         let Some(mut plan) = target.plan(context, entry_row.as_ref(), &version).await? else { return Ok(Step::Again) };
         plan.conditions.push(condition::version_is(upload_key.clone(), upload_row.version));
         plan.conditions.push(parts_stay);
-        plan.released.content_ids = left;
+        plan.released.content_ids.extend(left);
         remove_upload(&mut plan, upload_key, &id);
         Ok(Step::Commit(plan))
     }

@@ -30,6 +30,7 @@ pub(super) fn check(content: &Content, size: u64) -> Result<(), Error> {
 /// The contents that get a name, each once, with how many names it gets.
 pub(super) struct Naming<'a> {
     parts: BTreeMap<[u8; 16], (&'a ContentPart, u64)>,
+    only_known: bool,
 }
 
 impl<'a> Naming<'a> {
@@ -42,7 +43,13 @@ impl<'a> Naming<'a> {
             let limit = format!("at most {NEW_CONTENT_PARTS} parts at once; more through an upload");
             return Err(Error::invalid("content", limit, format!("{} parts", parts.len())));
         }
-        Ok(Naming { parts })
+        Ok(Naming { parts, only_known: false })
+    }
+
+    /// With `true`, only contents that have a name already are named. Who read of a content and names it again needs this: a content that
+    /// lost its last name since may be forgotten altogether, and its bytes with it.
+    pub(super) fn only_known(self, only_known: bool) -> Self {
+        Naming { only_known, ..self }
     }
 
     /// The rows to read.
@@ -56,19 +63,28 @@ impl<'a> Naming<'a> {
         for ((id, (part, more)), row) in self.parts.iter().zip(rows) {
             let key = keys::content(id);
             let record = match row {
+                None if self.only_known => return Err(unnamed_meanwhile(id)),
                 None => {
                     plan.conditions.push(condition::absent(key.clone()));
                     ContentRecord::of(part, *more)
                 }
                 Some(row) => {
                     plan.conditions.push(condition::version_is(key.clone(), row.version));
-                    named_again(part, *more, ContentRecord::from_bytes(row.value.clone())?)?
+                    let record = ContentRecord::from_bytes(row.value.clone())?;
+                    if self.only_known && record.names == 0 {
+                        return Err(unnamed_meanwhile(id));
+                    }
+                    named_again(part, *more, record)?
                 }
             };
             plan.operations.push(operation::put(key, record.to_bytes()));
         }
         Ok(())
     }
+}
+
+fn unnamed_meanwhile(id: &[u8; 16]) -> Error {
+    Error::Conflict { message: format!("content {} lost its last name meanwhile", hex::encode(id)) }
 }
 
 fn named_again(part: &ContentPart, more: u64, record: ContentRecord) -> Result<ContentRecord, Error> {

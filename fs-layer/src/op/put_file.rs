@@ -1,7 +1,8 @@
 //! Makes a file, or a new version of one.
 //!
 //! Reads the name and the contents; of a file that is there, its node. Holds: the precondition, the name as read, the parent is there, the
-//! contents as read. Writes: entry, node, version, contents, event.
+//! contents as read. Writes: entry, node, version, contents, event. A tree folder keeps the versions of its files. A flat one does not, as
+//! a bucket without versioning: the version that is replaced goes away with the transaction, and its contents are released.
 
 use super::contents::{self, Naming};
 use super::{Named, check_texts, event};
@@ -49,7 +50,7 @@ impl Operation for PutFile<'_> {
         let kind = context.folder_to_write(self.parent).await?;
         let target = Target { parent: self.parent, name: self.name, kind, precondition: &self.precondition };
         let named = target.named()?;
-        let naming = Naming::of(&self.version.content)?;
+        let naming = Naming::of(&self.version.content)?.only_known(context.only_known);
         let rows = context.db.multi_get(std::iter::once(named.key()).chain(naming.keys()).collect()).await?;
         let (row, contents) = rows.split_first().ok_or_else(|| Error::internal("no row per key"))?;
         let Some(mut plan) = target.plan(context, row.as_ref(), &self.version).await? else { return Ok(Step::Again) };
@@ -84,7 +85,7 @@ impl<'a> Target<'a> {
         match existing {
             None => self.create(context, &named, version).await.map(Some),
             Some((entry, _)) if entry.kind != NodeKind::File => Err(already_exists(self.parent, self.name)),
-            Some((entry, row_version)) => replace(context, &named, (entry, row_version), version).await,
+            Some((entry, row_version)) => self.replace(context, &named, (entry, row_version), version).await,
         }
     }
 
@@ -102,24 +103,32 @@ impl<'a> Target<'a> {
         plan.conditions = vec![condition::absent(named.key()), condition::exists(keys::node(self.parent))];
         Ok(plan)
     }
-}
 
-async fn replace(
-    context: &Context<'_>,
-    named: &Named<'_>,
-    (entry, row_version): (Entry, u64),
-    version: &NewVersion,
-) -> Result<Option<Plan<FileInfo>>, Error> {
-    let Some(row) = context.db.get(keys::node(entry.id)).await? else { return Ok(None) };
-    let node = NodeRecord::from_bytes(row.value)?;
-    if node.head_version != entry.version {
-        return Ok(None);
+    async fn replace(
+        &self,
+        context: &Context<'_>,
+        named: &Named<'_>,
+        (entry, row_version): (Entry, u64),
+        version: &NewVersion,
+    ) -> Result<Option<Plan<FileInfo>>, Error> {
+        let replaced = keys::version(entry.id, entry.version);
+        let rows = context.db.multi_get(vec![keys::node(entry.id), replaced.clone()]).await?;
+        let [Some(row), Some(before)] = rows.as_slice() else { return Ok(None) };
+        let node = NodeRecord::from_bytes(row.value.clone())?;
+        if node.head_version != entry.version {
+            return Ok(None);
+        }
+        // The file keeps the spelling that it has.
+        let kept = Named { parent: named.parent, name: &entry.name, canonical: named.canonical.clone() };
+        let mut plan = write(context, &kept, entry.id, node, version)?;
+        plan.conditions = vec![condition::version_is(named.key(), row_version), condition::version_is(keys::node(entry.id), row.version)];
+        if self.kind == FolderKind::Flat {
+            let before = VersionRecord::from_bytes(before.value.clone())?.into_version()?;
+            plan.operations.push(operation::delete(replaced));
+            plan.released.content_ids = before.data.content.0.iter().map(|part| part.content_id).collect();
+        }
+        Ok(Some(plan))
     }
-    // The file keeps the spelling that it has.
-    let kept = Named { parent: named.parent, name: &entry.name, canonical: named.canonical.clone() };
-    let mut plan = write(context, &kept, entry.id, node, version)?;
-    plan.conditions = vec![condition::version_is(named.key(), row_version), condition::version_is(keys::node(entry.id), row.version)];
-    Ok(Some(plan))
 }
 
 /// Writes the rows of a node's next version.

@@ -46,7 +46,7 @@ impl Operation for PutPart<'_> {
         let id = upload_id(self.upload)?;
         let upload_key = keys::upload(self.parent, &named.canonical, &id);
         let part_key = keys::upload_part(&id, self.number);
-        let naming = Naming::of(&self.part.content)?;
+        let naming = Naming::of(&self.part.content)?.only_known(context.only_known);
         let rows = context.db.multi_get([upload_key.clone(), part_key.clone()].into_iter().chain(naming.keys()).collect()).await?;
         let [upload, before, contents @ ..] = rows.as_slice() else { return Err(Error::internal("no row per key")) };
         if upload.is_none() {

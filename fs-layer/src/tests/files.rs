@@ -102,6 +102,35 @@ async fn contents_live_as_long_as_something_names_them() {
 }
 
 #[tokio::test]
+async fn a_flat_folder_keeps_no_version_that_was_replaced() {
+    let (ns, _) = fresh();
+    let bucket = ns.create_folder(ROOT, "b", FolderKind::Flat).await.expect("made").id;
+    let mut id = 0;
+    for number in 1..=3u64 {
+        let made = ns.put_file(bucket, "k", version(&format!("e{number}")), Precondition::None).await.expect("put");
+        assert_eq!(made.version, number);
+        assert_eq!((&ns.stat_entry(bucket, "k").await.expect("there"), &ns.stat(made.id).await.expect("there")), (&made, &made));
+        id = made.id;
+    }
+    let numbers: Vec<u64> = ns.list_versions(id, None, 0).await.expect("listed").iter().map(|version| version.number).collect();
+    assert_eq!(numbers, [3]);
+    collect(&ns).await;
+    let (unnamed, next) = ns.unnamed_after(None, 1).await.expect("listed");
+    assert_eq!((unnamed.len(), next), (1, Some(unnamed[0].part.content_id)));
+    let (rest, next) = ns.unnamed_after(next, 1).await.expect("listed");
+    assert_eq!((rest.len(), next), (1, None), "those of versions 1 and 2");
+    let (id, nodes) = (rest[0].part.content_id, rest[0].part.nodes.clone());
+    ns.record_copies(&id, &[9]).await.expect("a copy that was owed");
+    assert!(!ns.forget_content_gone_from(&id, &nodes).await.expect("asked"), "node 9 has one still");
+    assert!(ns.forget_content_gone_from(&id, &[1, 2, 9]).await.expect("forgotten"));
+    // Who only read of it must not take it for new.
+    let mut late = version("late");
+    late.content.0[0].content_id = id;
+    let refused = ns.clone().naming_known_contents().put_file(bucket, "late", late, Precondition::None).await;
+    assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn many_are_deleted_in_few_transactions() {
     let (ns, _) = fresh();
     let bucket = ns.create_folder(ROOT, "b", FolderKind::Flat).await.expect("made").id;

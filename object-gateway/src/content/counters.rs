@@ -44,6 +44,16 @@ counters! {
     debts_paid,
     /// Bad files moved to the `aside` folder.
     set_aside,
+    /// Contents without a name whose copies are all gone.
+    collected,
+    /// Bytes of those.
+    bytes_collected,
+    /// Copies removed for that, on any node.
+    copies_removed,
+    /// Copies that could not be removed then, to be tried again.
+    removals_failed,
+    /// Own files removed that no row knew.
+    orphans_removed,
 }
 
 #[derive(Default)]

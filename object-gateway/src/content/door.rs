@@ -148,6 +148,7 @@ impl Content for ContentDoor {
         self.authorize(&request)?;
         let request = request.into_inner();
         let content_id = fixed("content_id", &request.content_id)?;
+        self.store.0.debts.forget(&content_id);
         let existed = self.store.0.local.delete(request.tenant_id, content_id).await.map_err(local_error)?;
         Ok(Response::new(v1::DeleteReply { existed }))
     }

@@ -51,6 +51,11 @@ pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Files that a scrub verifies before it pauses for as long as they took: it takes half of a disk at most.
 pub(crate) const SCRUB_BATCH: usize = 16;
+/// How old a file must be before it may be taken for one that nobody will name: far longer than any request takes from its last byte to
+/// its name, so that a clock that is wrong by hours does no harm either.
+pub const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Files looked at in a walk for orphans before a pause, and how long that is: at most 200 reads of rows a second.
+pub(crate) const ORPHAN_BATCH: (usize, Duration) = (20, Duration::from_millis(100));
 
 const _: () = assert!(ACK_COPIES <= COPIES, "an acknowledgement can't ask for more copies than there are");
 const _: () = assert!(CHUNK_BYTES < u32::MAX as usize, "a chunk's length is framed in 32 bits and its highest value marks the footer");

@@ -45,6 +45,13 @@ impl From<io::Error> for LocalError {
     }
 }
 
+/// What a file says of itself.
+pub(crate) struct Look {
+    pub(crate) header: Header,
+    pub(crate) changed_at_ms: u64,
+    pub(crate) file_bytes: u64,
+}
+
 /// The folder of content files.
 pub(crate) struct LocalStore {
     root: PathBuf,
@@ -114,6 +121,10 @@ impl LocalStore {
         self.shard(content_id[0]).join(hex::encode(content_id))
     }
 
+    fn aside(&self, content_id: &[u8; 16]) -> PathBuf {
+        self.root.join("aside").join(format!("{}.{:016x}", hex::encode(content_id), seam::random_u64()))
+    }
+
     /// A copy in the making.
     pub(crate) fn writer(self: &Arc<Self>, tenant_id: u64, content_id: [u8; 16]) -> LocalWriter {
         let temp = self.root.join("temp").join(format!("{}.{:016x}", hex::encode(content_id), seam::random_u64()));
@@ -137,13 +148,20 @@ impl LocalStore {
 
     pub(crate) async fn delete(&self, tenant_id: u64, content_id: [u8; 16]) -> Result<bool, LocalError> {
         let (path, header) = (self.path(&content_id), self.header(tenant_id, content_id));
+        let aside = self.aside(&content_id);
         blocking(move || {
             let file = match File::open(&path) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(e) => return Err(e.into()),
             };
-            check_header(&file, header)?;
+            match read_header(&file) {
+                Ok(found) if found == header => {}
+                Ok(_) => return Err(Malformed("the header names another content".into()).into()),
+                // It can't say whose it is, and nobody can read it: kept for a person to look at, gone from here.
+                Err(LocalError::Corrupt(_)) => fs::hard_link(&path, &aside)?,
+                Err(error) => return Err(error),
+            }
             fs::remove_file(&path)?;
             sync_folder(path.parent().unwrap_or(&path))?;
             Ok(true)
@@ -154,8 +172,7 @@ impl LocalStore {
     /// Keeps a bad copy for a person to look at: it gets a second name, its own is about to be given to a good one. `false` if there
     /// is none any more.
     pub(crate) async fn set_aside(&self, content_id: [u8; 16]) -> Result<bool, LocalError> {
-        let from = self.path(&content_id);
-        let to = self.root.join("aside").join(format!("{}.{:016x}", hex::encode(content_id), seam::random_u64()));
+        let (from, to) = (self.path(&content_id), self.aside(&content_id));
         blocking(move || match fs::hard_link(&from, &to) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -175,6 +192,19 @@ impl LocalStore {
                 ids.extend::<Option<[u8; 16]>>(id);
             }
             Ok(ids)
+        })
+        .await
+    }
+
+    /// What a file says of itself by its first bytes and by the file system, without reading the rest.
+    pub(crate) async fn look(&self, content_id: [u8; 16]) -> Result<Look, LocalError> {
+        let path = self.path(&content_id);
+        blocking(move || {
+            let file = File::open(&path)?;
+            let meta = file.metadata()?;
+            let changed = meta.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let changed_at_ms = u64::try_from(changed.as_millis()).unwrap_or(u64::MAX);
+            Ok(Look { header: read_header(&file)?, changed_at_ms, file_bytes: meta.len() })
         })
         .await
     }

@@ -2,8 +2,8 @@
 //!
 //! A write streams to this node and two others and is acknowledged when two copies are durable; by then the third is durable as well or
 //! a durable debt says that it is owed (`debts`). A read verifies each chunk before it is served, goes over to another copy when one
-//! fails, and has the bad copy repaired. No content is ever changed: a new version is a new content. What no name leads to any more is
-//! collected by whoever owns names, not here.
+//! fails, and has the bad copy repaired. No content is ever changed: a new version is a new content. Which contents no name leads to any
+//! more is known to whoever owns names: [`crate::collect`] asks there, and has the copies removed here.
 
 mod counters;
 mod debts;
@@ -11,9 +11,11 @@ mod door;
 mod format;
 mod limits;
 mod local;
+mod orphans;
 mod peers;
 mod place;
 mod read;
+mod removal;
 mod repair;
 mod scrub;
 mod write;
@@ -21,7 +23,8 @@ mod write;
 pub use counters::Counters;
 pub use door::ContentDoor;
 pub use fs_layer::ContentPart;
-pub use limits::{ACK_COPIES, CHUNK_BYTES, CONNECTION_WINDOW_BYTES, COPIES, STREAM_WINDOW_BYTES};
+pub use limits::{ACK_COPIES, CHUNK_BYTES, CONNECTION_WINDOW_BYTES, COPIES, ORPHAN_AGE, STREAM_WINDOW_BYTES};
+pub use orphans::OrphanReport;
 pub use peers::{Peer, Peers};
 pub use read::ContentStream;
 pub use scrub::ScrubReport;

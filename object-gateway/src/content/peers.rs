@@ -64,6 +64,15 @@ impl Links {
         self.suspects_last(others)
     }
 
+    /// Whether this node comes first of all for this key.
+    pub(crate) fn is_first_for(&self, key: &[u8; 16]) -> bool {
+        let mut nodes: Vec<u64> = self.peers.nodes().iter().map(|peer| peer.node_id).chain([self.own_id]).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        super::place::rank(key, &mut nodes);
+        nodes.first() == Some(&self.own_id)
+    }
+
     /// The same nodes, those that failed lately at the end.
     pub(crate) fn suspects_last(&self, nodes: Vec<u64>) -> Vec<u64> {
         let (now, links) = (Instant::now(), self.links.lock());

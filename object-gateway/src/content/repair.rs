@@ -78,7 +78,7 @@ impl ContentStore {
         writer.finish(footer_of(part)).await.map_err(failed)
     }
 
-    async fn discard_copy(&self, node_id: u64, job: &Discard) -> Result<(), Error> {
+    pub(super) async fn discard_copy(&self, node_id: u64, job: &Discard) -> Result<(), Error> {
         if node_id == self.node_id() {
             let deleted = self.0.local.delete(job.tenant_id, job.content_id).await;
             return deleted.map(|_| ()).map_err(|e| Error::internal(e.to_string()));

@@ -1,5 +1,7 @@
 //! Three stores on temporary folders, over real gRPC on loopback.
 
+mod collect;
+
 use super::*;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -56,6 +58,7 @@ struct Cluster {
     folder: tempfile::TempDir,
     nodes: Arc<Nodes>,
     book: Arc<Book>,
+    ledger: Arc<dyn Ledger>,
     members: BTreeMap<u64, Member>,
 }
 
@@ -65,8 +68,13 @@ fn secret() -> ClusterSecret {
 
 impl Cluster {
     async fn start(size: u64) -> Cluster {
+        let book = Arc::<Book>::default();
+        Cluster { book: book.clone(), ..Cluster::start_over(size, book).await }
+    }
+
+    async fn start_over(size: u64, ledger: Arc<dyn Ledger>) -> Cluster {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut cluster = Cluster { folder, nodes: Arc::default(), book: Arc::default(), members: BTreeMap::new() };
+        let mut cluster = Cluster { folder, nodes: Arc::default(), book: Arc::default(), ledger, members: BTreeMap::new() };
         for id in 1..=size {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("bound").to_string();
@@ -80,7 +88,7 @@ impl Cluster {
 
     fn open(&self, id: u64) -> ContentStore {
         let config = ContentConfig { node_id: id, cluster_id: CLUSTER.into() };
-        let parts = Parts { peers: self.nodes.clone(), ledger: self.book.clone(), secret: secret() };
+        let parts = Parts { peers: self.nodes.clone(), ledger: self.ledger.clone(), secret: secret() };
         ContentStore::open(&self.root(id), config, parts).expect("opens")
     }
 

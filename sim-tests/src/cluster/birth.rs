@@ -22,8 +22,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// Most strikes during a birth.
 const STRIKES: u64 = 4;
-/// Longest time between two strikes: an undisturbed birth takes about two seconds.
-const STRIKE_PAUSE: Duration = Duration::from_millis(1200);
+/// Longest time between two strikes: an undisturbed birth takes about a second.
+const STRIKE_PAUSE: Duration = Duration::from_millis(900);
+/// The same for half of them: an undisturbed join takes about a tenth of a second.
+const STRIKE_SOON: Duration = Duration::from_millis(150);
 /// Longest time that a struck node stays down.
 const STRIKE_HOLD: Duration = Duration::from_millis(1500);
 
@@ -43,7 +45,7 @@ impl Cluster {
         let end = Instant::now() + BORN_WITHIN;
         loop {
             let (operator, size) = (operator.clone(), self.size());
-            let looking = at.spawn(async move { tokio::time::timeout(LOOK_WITHIN, missing(&operator, size, tenants)).await });
+            let looking = at.spawn(async move { tokio::time::timeout(LOOK_WITHIN, Box::pin(missing(&operator, size, tenants))).await });
             let mut lacks = match looking.await {
                 Ok(Ok(Ok(lacks))) => lacks,
                 Ok(Ok(Err(error))) => vec![format!("the directory does not answer: {error}")],
@@ -67,15 +69,14 @@ impl Cluster {
     /// Kills joining nodes and the directory's leader while they are at it.
     async fn strike(&self, bites: &mut Bites, trace: &Trace) {
         for _ in 0..=below(STRIKES) {
-            pause(STRIKE_PAUSE).await;
-            let (fault, node) = if below(2) == 0 {
-                (Fault::KillJoining, 1 + usize::try_from(below(self.size() as u64 - 1)).unwrap_or(0))
+            pause(if below(2) == 0 { STRIKE_SOON } else { STRIKE_PAUSE }).await;
+            let (fault, node, bit) = if below(2) == 0 {
+                let node = 1 + usize::try_from(below(self.size() as u64 - 1)).unwrap_or(0);
+                let is_whole = self.machines[node].node().is_some_and(|node| node.groups().len() > super::GROUPS as usize);
+                (Fault::KillJoining, node, !is_whole)
             } else {
-                (Fault::KillFounding, self.leader(0).unwrap_or(0))
-            };
-            let bit = match fault {
-                Fault::KillJoining => !self.machines[node].node().is_some_and(|node| node.groups().len() > super::GROUPS as usize),
-                _ => self.leader(0) == Some(node) && !self.missing_replicas().is_empty(),
+                let leader = self.leader(0);
+                (Fault::KillFounding, leader.unwrap_or(0), leader.is_some() && !self.missing_replicas().is_empty())
             };
             trace.event(format_args!("fault {fault:?} on {node}: {bit}"));
             self.kill(node);

@@ -64,9 +64,9 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(what: &str, mut work
     loop {
         match work().await {
             Ok(done) => return done,
-            Err(
-                error @ (Error::Denied { .. } | Error::Unauthenticated { .. } | Error::AlreadyExists { .. } | Error::Invalid { .. }),
-            ) => panic!("a node {what}: {error}"),
+            Err(error @ (Error::Denied { .. } | Error::Unauthenticated { .. } | Error::AlreadyExists { .. } | Error::Invalid { .. })) => {
+                panic!("a node {what}: {error}")
+            }
             Err(
                 Error::NotFound { .. }
                 | Error::Conflict { .. }

@@ -26,6 +26,9 @@ const UPKEEP: Upkeep = Upkeep { flush_log_bytes: 64 << 10, flush_interval: Durat
 /// Nearly nothing is kept: whoever was away for a second needs a snapshot.
 const BARE_UPKEEP: Upkeep = Upkeep { flush_log_bytes: 16 << 10, flush_interval: Duration::from_millis(500), keep_log_bytes: 1 << 10 };
 
+/// Longest time that it takes to write the identity durably, and from the open door to the first word to the directory.
+const CLAIM: Duration = Duration::from_millis(50);
+
 /// What all machines of a cluster are made from.
 pub(super) struct Seeded<'a> {
     pub(super) seed: u64,
@@ -72,7 +75,7 @@ impl Machine {
             placed: Mutex::default(),
             node: Mutex::default(),
             lives: AtomicU64::new(0),
-            upkeep: if seed.is_multiple_of(3) { BARE_UPKEEP } else { UPKEEP },
+            upkeep: if super::purges_early(seed) { BARE_UPKEEP } else { UPKEEP },
             planted,
             trace: trace.clone(),
         })
@@ -106,6 +109,15 @@ impl Machine {
     #[must_use]
     pub fn disk(&self) -> &Arc<SimDisk> {
         &self.disk
+    }
+
+    /// Name and length of the newest segment of its log. Older ones may end in what a life before did not sync: each life begins a new
+    /// one and repeats there what it goes on with.
+    pub(super) fn newest_segment(&self) -> Option<(String, u64)> {
+        let disk = self.disk.mount();
+        let name = disk.list().ok()?.into_iter().max()?;
+        let bytes = disk.len(&name).ok()??;
+        Some((name, bytes))
     }
 
     /// Its node, if it is up.
@@ -154,11 +166,10 @@ impl Machine {
         if let Some(identity) = self.identity() {
             return identity;
         }
-        let identity = if self.makes_cluster {
-            Identity::first()
-        } else {
-            Identity::ask(&Operator::new(self.router(0, None)), &self.address).await
-        };
+        let identity =
+            if self.makes_cluster { Identity::first() } else { Identity::ask(&Operator::new(self.router(0, None)), &self.address).await };
+        // A node that dies here was given an id that it will never know.
+        crate::workload::think(CLAIM).await;
         *self.identity.lock() = Some(identity.clone());
         identity
     }
@@ -182,9 +193,11 @@ impl Machine {
     /// Brings the node into the cluster, then reconciles for as long as it lives.
     async fn work(self: Arc<Self>, identity: Identity, operator: Operator, node: v1::NodeRef) {
         let replicas = u32::try_from(self.seeds.len()).expect("few machines");
+        // The door is open already: an operator may come before the cluster is made.
+        crate::workload::think(CLAIM).await;
         identity.announce(&self.address, replicas, &operator).await;
         self.trace.event(format_args!("node {} is announced", identity.node_id));
-        Reconciler::new(operator, node).run().await;
+        Box::pin(Reconciler::new(operator, node).run()).await;
     }
 
     fn router(&self, node_id: u64, local: Option<Local>) -> Router {

@@ -34,7 +34,8 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<CopyObjectInput>) 
     conditions.check_source(&source)?;
     let target = gateway.bucket(&namespace, &input.bucket).await?;
     let version = version_of(&source, replace.then(|| describe(&mut input)))?;
-    let copied = match namespace.put_file(target, &input.key, version, Precondition::None).await {
+    let naming = namespace.clone().naming_known_contents();
+    let copied = match naming.put_file(target, &input.key, version, Precondition::None).await {
         Ok(copied) => copied,
         Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, target), Subject::Key, error).await),
     };
