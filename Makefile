@@ -38,7 +38,6 @@ build: deps-build ## The release binary.
 
 test: check ## All that CI runs: the gates, unit, end-to-end and S3 tests, and the simulator.
 	$(CARGO) nextest run --release --workspace
-	$(CARGO) test --release --workspace --doc
 	RUSTFLAGS="--cfg madsim" $(CARGO) nextest run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests
 	$(MAKE) --no-print-directory sim
 
