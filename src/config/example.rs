@@ -63,7 +63,7 @@ collect_after_ms = 60000
 # How log lines on standard error look: text or json.
 format = "text"
 # What is logged: error, warn, info, debug or trace, also by module: metadb=debug,info.
-level = "info,openraft=warn"
+level = "info,openraft=error"
 
 # What placement may ask for, as name = "value": pod, data centre, rack.
 [labels]

@@ -156,7 +156,7 @@ impl Default for ContentConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { format: LogFormat::Text, level: "info,openraft=warn".into() }
+        LogConfig { format: LogFormat::Text, level: "info,openraft=error".into() }
     }
 }
 
@@ -240,7 +240,12 @@ impl NodeConfig {
 
 /// Reads a cluster secret: hex digits in a file.
 pub(crate) fn read_secret(path: &Path) -> Result<ClusterSecret, Failure> {
-    let make = format!("make one with `openssl rand -hex 32 > {0} && chmod 600 {0}`, the same file for every node", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let make = format!(
+        "make one with `mkdir -p {1} && openssl rand -hex 32 > {0} && chmod 600 {0}`, the same file for every node",
+        path.display(),
+        folder.display()
+    );
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("can't read the cluster secret in {}: {error}", path.display())).hint(make.clone()))?;
     let bytes = hex::decode(text.trim())

@@ -99,7 +99,7 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(what: &str, mut work
                 return Err(Failure::from(error).during(what).hint("every node of a cluster needs the same cluster_secret_file"));
             }
             Error::AlreadyExists { .. } => {
-                let told = "a node that lost its data folder is a new node: give it another address, or restore the folder";
+                let told = "a node that lost its data folder is a new node and needs another address; its old replicas are not replaced yet, so restore the folder if you can";
                 return Err(Failure::new(Code::Conflict, error.to_string()).during(what).hint(told));
             }
             Error::Invalid { .. } => return Err(Failure::from(error).during(what)),

@@ -81,7 +81,7 @@ enum Verb {
     Mv {
         /// What.
         from: String,
-        /// Where to.
+        /// Where to. With a slash at the end, it keeps its name.
         to: String,
         /// Take the place of what is there.
         #[arg(long)]
@@ -120,6 +120,7 @@ impl Fs {
             Verb::Stat { ref path } => output.show(&NodeRow::from(self.door()?.stat(path).await?)),
             Verb::Mv { ref from, ref to, replace } => {
                 let door = self.door()?;
+                let to = &into_folder(from, to);
                 let ask = v1::RenameRequest { header: Some(door.header()), from: place(from), to: place(to), replace };
                 door.call(|mut client, request| async move { client.rename(request).await }, ask, true).await?;
                 output.done(&format!("moved {from} to {to}"), &serde_json::json!({ "from": from, "to": to }))
@@ -131,6 +132,11 @@ impl Fs {
                 output.done(&format!("deleted {path}"), &serde_json::json!({ "deleted": path }))
             }
             Verb::Mkdir { ref path, bucket } => {
+                if bucket && !is_bucket_path(path) {
+                    return Err(Failure::usage(format!("{path} can't be a bucket")).hint(
+                        "a bucket is at the top and has a name that S3 allows: 3 to 63 of a-z 0-9 . -, a letter or digit at both ends",
+                    ));
+                }
                 let door = self.door()?;
                 let kind = if bucket { v1::NodeKind::FlatFolder } else { v1::NodeKind::TreeFolder };
                 let ask = v1::CreateFolderRequest { header: Some(door.header()), place: place(path), kind: kind.into() };
@@ -144,6 +150,22 @@ impl Fs {
     fn door(&self) -> Result<Door, Failure> {
         Ok(Door::new(self.connection.tenant(self.tenant.as_deref())?))
     }
+}
+
+/// A target that ends in a slash is the folder that takes the last name of the source.
+fn into_folder(from: &str, to: &str) -> String {
+    let name = from.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if to.ends_with('/') { format!("{to}{name}") } else { to.to_owned() }
+}
+
+/// Whether S3 could name a bucket at this path: the general rules for bucket names, at the top.
+fn is_bucket_path(path: &str) -> bool {
+    let name = path.trim_matches('/').as_bytes();
+    let plain = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.iter().all(|c| plain(c) || matches!(c, b'.' | b'-'))
+        && name.first().is_some_and(plain)
+        && name.last().is_some_and(plain)
 }
 
 fn place(path: &str) -> Option<v1::Place> {
@@ -191,4 +213,22 @@ pub(crate) async fn copies(router: shard_router::Router, tenant: &str, path: &st
         nodes.extend(now.map_or_else(|| part.nodes.clone(), |info| info.part.nodes));
     }
     Ok(nodes.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{into_folder, is_bucket_path};
+
+    #[test]
+    fn a_slash_at_the_end_keeps_the_name() {
+        assert_eq!(into_folder("/demo/a/x.md", "/demo/2026/"), "/demo/2026/x.md");
+        assert_eq!(into_folder("/projects/old/", "/archive/"), "/archive/old");
+        assert_eq!(into_folder("/demo/a", "/demo/b"), "/demo/b");
+    }
+
+    #[test]
+    fn only_what_s3_can_name_becomes_a_bucket() {
+        assert!(["/photos", "my.bucket-1"].into_iter().all(is_bucket_path));
+        assert!(!["/b", "/Bad_Name", "/projects/bk", "/-x-", "/"].into_iter().any(is_bucket_path));
+    }
 }
