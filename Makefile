@@ -65,7 +65,7 @@ deps: deps-build deps-test ## Installs what building and testing need and this m
 # bindgen loads libclang and reads clang's own stdbool.h.
 deps-build:
 	@command -v $(CARGO) >/dev/null || { echo "error: no cargo; install Rust from https://rustup.rs" >&2; exit 1; }
-	@if ! { ls /usr/lib/llvm-*/lib/libclang*.so* && ls /usr/lib/llvm-*/lib/clang/*/include/stdbool.h && command -v c++; } >/dev/null 2>&1; then \
+	@if ! { ls /usr/lib/llvm-*/lib/libclang-[0-9]*.so* && ls /usr/lib/llvm-*/lib/clang/*/include/stdbool.h && command -v c++; } >/dev/null 2>&1; then \
 		echo "installing libclang and a C++ compiler, which RocksDB's build needs"; \
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends libclang1-14 libclang-common-14-dev g++ make >/dev/null; \
 	fi
