@@ -22,8 +22,11 @@ pub const PAGE_ROWS: usize = 10_000;
 pub const WALK_SEGMENTS: usize = 256;
 /// Most keys that one delete-range removes; a longer range is deleted in several transactions.
 pub const DELETE_RANGE_KEYS: usize = 10_000;
-/// Most keys in the range of a range-unchanged condition: it reads all of them, in the one place where a group's commits queue.
+/// Most keys in the ranges of a transaction's range-unchanged conditions together: all are read, in the one place where a group's commits
+/// queue.
 pub const RANGE_CONDITION_KEYS: u64 = 10_000;
+/// Most bytes of rows that a transaction's conditions and operations read together, for the same reason.
+pub const TRANSACTION_READ_BYTES: u64 = 64 << 20;
 /// The length of a request id.
 pub const REQUEST_ID_BYTES: usize = 16;
 /// For how long a request id is remembered: a retry within it gets the first answer.

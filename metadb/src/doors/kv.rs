@@ -1,7 +1,7 @@
 //! The door for data: unary calls, and the framed stream that a peer keeps open.
 //!
-//! On the stream the principal is established once. Requests are worked on side by side, up to a bound; then no more frames are taken in,
-//! and HTTP/2 holds the sender back. Answers that are ready at a moment leave as one frame. All of it happens while the response is
+//! On the stream the principal is established once. Requests are worked on side by side, up to a number and to their bytes; then no more
+//! frames are taken in, and HTTP/2 holds the sender back. Answers that are ready at a moment leave as one frame. All of it happens while the response is
 //! polled: no task, no queue, and a caller that goes away takes its requests with it.
 
 use super::entrance::{Entrance, principal};
@@ -21,6 +21,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Most requests of a stream that are worked on at once: two full frames may overlap, so that the next is here when one ends.
 const STREAM_REQUESTS: usize = 2 * limits::FRAME_REQUESTS;
+/// Most bytes of requests of a stream that are worked on at once, but for the last frame: the largest transactions are a thousand times
+/// the usual ones.
+const STREAM_BYTES: usize = 16 << 20;
 /// A frame of answers is closed when it has as many bytes: with one page of the largest size on top it still fits a message.
 const FRAME_BYTES: usize = 256 << 10;
 
@@ -87,6 +90,7 @@ impl Kv for KvDoor {
             principal: Arc::new(principal),
             inbound: request.into_inner(),
             open: true,
+            running_bytes: 0,
             running: FuturesUnordered::new(),
         };
         let frames = futures::stream::unfold(exchange, |mut exchange| async move {
@@ -104,14 +108,17 @@ struct Exchange {
     inbound: Streaming<RequestFrame>,
     /// Whether more frames may come.
     open: bool,
-    running: FuturesUnordered<BoxFuture<'static, FramedResponse>>,
+    /// Each ends with the bytes of its request.
+    running: FuturesUnordered<BoxFuture<'static, (usize, FramedResponse)>>,
+    /// Bytes of the requests that are running.
+    running_bytes: usize,
 }
 
 impl Exchange {
     /// The next frame of answers; none when the peer is done and has all its answers.
     async fn next_frame(&mut self) -> Option<Result<ResponseFrame, Status>> {
         loop {
-            let has_room = self.open && self.running.len() < STREAM_REQUESTS;
+            let has_room = self.open && self.running.len() < STREAM_REQUESTS && self.running_bytes < STREAM_BYTES;
             if !has_room && self.running.is_empty() {
                 return None;
             }
@@ -128,28 +135,33 @@ impl Exchange {
                     // The peer said that it is done, or it is gone: either way nothing new comes.
                     Some(Err(_)) | None => self.open = false,
                 },
-                Some(response) = self.running.next(), if !self.running.is_empty() => return Some(Ok(self.coalesce(response))),
+                Some(done) = self.running.next(), if !self.running.is_empty() => return Some(Ok(self.coalesce(done))),
             }
         }
     }
 
-    fn take_in(&self, frame: RequestFrame) -> Result<(), Error> {
+    fn take_in(&mut self, frame: RequestFrame) -> Result<(), Error> {
         if frame.requests.len() > limits::FRAME_REQUESTS {
             let limit = format!("at most {} requests in a frame", limits::FRAME_REQUESTS);
             return Err(Error::invalid("requests", limit, frame.requests.len().to_string()));
         }
         for request in frame.requests {
-            self.running.push(serve(self.entrance.clone(), Arc::clone(&self.principal), request).boxed());
+            let bytes = request.encoded_len();
+            self.running_bytes += bytes;
+            let answer = serve(self.entrance.clone(), Arc::clone(&self.principal), request);
+            self.running.push(answer.map(move |response| (bytes, response)).boxed());
         }
         Ok(())
     }
 
     /// A frame of an answer and of those that are ready too.
-    fn coalesce(&mut self, first: FramedResponse) -> ResponseFrame {
+    fn coalesce(&mut self, (done_bytes, first): (usize, FramedResponse)) -> ResponseFrame {
+        self.running_bytes -= done_bytes;
         let mut bytes = first.encoded_len();
         let mut responses = vec![first];
         while bytes < FRAME_BYTES && responses.len() < limits::FRAME_REQUESTS {
-            let Some(Some(response)) = self.running.next().now_or_never() else { break };
+            let Some(Some((done_bytes, response))) = self.running.next().now_or_never() else { break };
+            self.running_bytes -= done_bytes;
             bytes += response.encoded_len();
             responses.push(response);
         }

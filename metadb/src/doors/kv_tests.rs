@@ -66,6 +66,26 @@ fn put(key: String) -> TransactRequest {
     TransactRequest { header: header(), conditions: vec![], operations: vec![v1::Operation { op: Some(v1::operation::Op::Put(put)) }] }
 }
 
+/// The largest requests, twice as many as a stream works on at once: the room that one takes comes back with its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_room_of_the_largest_requests_comes_back() {
+    let (node, channel) = node().await;
+    let mut client = KvClient::new(channel).max_encoding_message_size(limits::MESSAGE_BYTES);
+    let frames = 2 * STREAM_BYTES / limits::TRANSACTION_BYTES;
+    // A condition that fails carries its bytes in and writes nothing.
+    let heavy = |id: u64| {
+        let value = bytes::Bytes::from(vec![7; limits::VALUE_BYTES - 1024]);
+        let test = |at: u64| v1::Condition { key: format!("{at}").into(), test: Some(v1::condition::Test::ValueEquals(value.clone())) };
+        let request = TransactRequest { header: header(), conditions: (0..4).map(test).collect(), operations: vec![] };
+        RequestFrame { requests: vec![FramedRequest { id, body: Some(request::Body::Transact(request)) }] }
+    };
+    let answers = client.exchange(with("Bearer operator", stream::iter((0..frames as u64).map(heavy)))).await.expect("let in").into_inner();
+    let answers: Vec<ResponseFrame> = answers.map(|frame| frame.expect("a frame")).collect().await;
+    let answered: usize = answers.iter().map(|frame| frame.responses.len()).sum();
+    assert_eq!(answered, frames);
+    node.stop().await.expect("stops");
+}
+
 fn get(key: &'static str) -> GetRequest {
     GetRequest { header: header(), key: key.into(), read: None }
 }

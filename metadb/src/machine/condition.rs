@@ -4,8 +4,8 @@ use super::{Refusal, Run};
 use crate::read::key_value;
 use crate::rows::data::{self, Stored};
 use bytes::Bytes;
+use metadb_proto::Error;
 use metadb_proto::v1::{self, condition::Test};
-use metadb_proto::{Error, limits};
 
 /// A condition that failed: its index, and the row it met.
 type Failed = (usize, Option<v1::KeyValue>);
@@ -13,10 +13,11 @@ type Failed = (usize, Option<v1::KeyValue>);
 impl Run<'_> {
     /// The first condition that does not hold.
     pub(super) fn failed_condition(&self, tenant_id: u64, conditions: &[v1::Condition]) -> Result<Option<Failed>, Refusal> {
+        let mut range_keys = 0;
         for (index, condition) in conditions.iter().enumerate() {
             let failed = match condition.test.as_ref().ok_or_else(|| Error::invalid("conditions.test", "present", "absent"))? {
                 Test::RangeEmpty(range) => self.range_not_empty(tenant_id, &condition.key, &range.end)?,
-                Test::RangeUnchanged(range) => self.range_changed(tenant_id, &condition.key, range)?,
+                Test::RangeUnchanged(range) => self.range_changed(tenant_id, &condition.key, range, &mut range_keys)?,
                 test @ (Test::VersionEquals(_) | Test::Exists(_) | Test::Absent(_) | Test::ValueEquals(_)) => {
                     self.key_differs(tenant_id, &condition.key, test)?
                 }
@@ -50,20 +51,23 @@ impl Run<'_> {
         }
     }
 
-    /// The row met is the newest of the range.
+    /// The row met is the newest of the range. `range_keys`: how many keys the ranges of the transaction held so far.
     fn range_changed(
         &self,
         tenant_id: u64,
         start: &[u8],
         expected: &v1::condition::RangeUnchanged,
+        range_keys: &mut u64,
     ) -> Result<Option<Option<v1::KeyValue>>, Refusal> {
         let (mut count, mut newest) = (0_u64, None::<(Bytes, Stored)>);
         if let Some(range) = data::range(self.group_id, tenant_id, start, &expected.end) {
             for row in self.overlay.live(range) {
                 let (stem, stored) = row?;
                 count += 1;
-                if count > limits::RANGE_CONDITION_KEYS {
-                    let limit = format!("a range of at most {} keys", limits::RANGE_CONDITION_KEYS);
+                *range_keys += 1;
+                let most = self.overlay.meter.rules().range_condition_keys;
+                if *range_keys > most {
+                    let limit = format!("ranges of at most {most} keys together; compare smaller ones");
                     return Err(Error::invalid("conditions.range_unchanged", limit, "more").into());
                 }
                 if newest.as_ref().is_none_or(|(_, newest)| newest.version < stored.version) {

@@ -14,6 +14,7 @@ mod operation;
 mod overlay;
 pub(crate) mod ownership;
 mod remembered;
+mod rules;
 mod transact;
 
 pub use crate::read::View;
@@ -26,6 +27,7 @@ use metadb_engine::{Cf, EngineError, Store, WriteBatch};
 use metadb_proto::{Error, Version, v1};
 use overlay::Overlay;
 use ownership::{Change, Ownership, Range, ShardRow};
+use prost::Message;
 use remembered::Remembered;
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ pub struct Input {
     pub position: Bytes,
     /// What it says.
     pub body: InputBody,
+    /// Whether anybody waits for what it comes to; else its outcomes are not kept.
+    pub asked: bool,
 }
 
 /// What a log entry says.
@@ -108,15 +112,29 @@ impl Machine {
         Arc::clone(&self.view)
     }
 
-    /// Applies entries in log order, with one batch. Gives the outcomes of each entry's commands; a proposal that does not decode has one.
+    /// Applies entries in log order, in as few batches as memory allows. Gives the outcomes of each entry's commands, none for an entry that
+    /// nobody asked for; a proposal that does not decode has one.
     ///
     /// # Errors
-    /// [`EngineError`]: nothing was written, and the replica must stop.
+    /// [`EngineError`]: the entry at hand and those behind it were not written, and the replica must stop.
     pub fn apply(&mut self, entries: Vec<Input>) -> Result<Vec<Vec<Outcome>>, EngineError> {
-        let mut run = Run::new(self);
         let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            outcomes.push(run.entry(entry)?);
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            self.apply_batch(&mut entries, &mut outcomes)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Applies entries until there are no more, or what they made fills a batch.
+    fn apply_batch(&mut self, entries: &mut impl Iterator<Item = Input>, outcomes: &mut Vec<Vec<Outcome>>) -> Result<(), EngineError> {
+        let mut run = Run::new(self);
+        while !run.overlay.meter.is_full()
+            && let Some(entry) = entries.next()
+        {
+            let asked = entry.asked;
+            let came_to = run.entry(entry)?;
+            outcomes.push(if asked { came_to } else { Vec::new() });
         }
         let Run { applied, ownership, overlay, remembered, mut batch, released, .. } = run;
         batch.put(Cf::State, rows::applied::key(self.group_id), applied.encode());
@@ -142,7 +160,7 @@ impl Machine {
         }
         self.applied = applied;
         self.older_requests = remembered.older();
-        Ok(outcomes)
+        Ok(())
     }
 }
 
@@ -202,6 +220,7 @@ impl<'a> Run<'a> {
 
     fn entry(&mut self, entry: Input) -> Result<Vec<Outcome>, EngineError> {
         self.applied.position = entry.position;
+        self.overlay.meter.begin_entry(&rules::LEVEL_1);
         match entry.body {
             InputBody::Blank => Ok(Vec::new()),
             InputBody::Membership(membership) => {
@@ -218,10 +237,14 @@ impl<'a> Run<'a> {
     fn command(&mut self, proposed: Version, command: Command) -> Result<Outcome, EngineError> {
         let version = self.next_version(proposed);
         Ok(match command {
-            Command::Transact(request) => Outcome::Transact(match version {
-                Ok(version) => told(self.transact(&request, version))?,
-                Err(error) => Err(error),
-            }),
+            Command::Transact(request) => {
+                let outcome = match version.and_then(|version| self.overlay.meter.begin_command().map(|()| version)) {
+                    Ok(version) => told(self.transact(&request, version))?,
+                    Err(error) => Err(error),
+                };
+                self.overlay.meter.made(outcome.as_ref().map_or(0, Message::encoded_len));
+                Outcome::Transact(outcome)
+            }
             Command::AdoptShard(request) => Outcome::Shard(version.and_then(|version| self.adopt(request, version))),
             Command::DropShard(request) => Outcome::Shard(version.and_then(|version| self.release(request, version))),
         })

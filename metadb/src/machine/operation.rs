@@ -6,7 +6,7 @@ use crate::read::key_value;
 use crate::rows::data::{self, Stored};
 use bytes::Bytes;
 use metadb_proto::v1::{self, operation::Op};
-use metadb_proto::{Error, Version, limits};
+use metadb_proto::{Error, Version};
 
 /// A transaction that is writing.
 pub(super) struct Transaction<'a, 'b> {
@@ -73,8 +73,9 @@ impl<'a, 'b> Transaction<'a, 'b> {
 
     fn result(&mut self, row: Option<v1::KeyValue>) -> Result<v1::OperationResult, Refusal> {
         self.result_bytes += row.as_ref().map_or(0, |row| row.key.len() + row.value.len());
-        if self.result_bytes > limits::PAGE_BYTES {
-            let limit = format!("results of at most {} bytes together", limits::PAGE_BYTES);
+        let most = self.overlay.meter.rules().result_bytes;
+        if self.result_bytes > most {
+            let limit = format!("results of at most {most} bytes together");
             return Err(Error::invalid("operations", limit, format!("at least {} bytes", self.result_bytes)).into());
         }
         Ok(v1::OperationResult { row, deleted: 0 })
@@ -86,8 +87,9 @@ impl<'a, 'b> Transaction<'a, 'b> {
     }
 
     fn put(&mut self, key: &Bytes, value: &[u8]) -> Result<(), Refusal> {
-        if key.is_empty() || key.len() > limits::KEY_BYTES {
-            let limit = format!("1 to {} bytes", limits::KEY_BYTES);
+        let most = self.overlay.meter.rules().key_bytes;
+        if key.is_empty() || key.len() > most {
+            let limit = format!("1 to {most} bytes");
             return Err(Error::invalid("operations.key", limit, format!("{} bytes", key.len())).into());
         }
         self.write(self.stem(key), key, Stored::put(self.version, value));
@@ -105,21 +107,22 @@ impl<'a, 'b> Transaction<'a, 'b> {
 
     fn delete_range(&mut self, start: &[u8], end: &[u8]) -> Result<v1::OperationResult, Refusal> {
         let Some(range) = data::range(self.group_id, self.tenant_id, start, end) else { return Ok(v1::OperationResult::default()) };
-        let allowed = limits::DELETE_RANGE_KEYS - self.range_deleted;
+        let rules = self.overlay.meter.rules();
+        let allowed = rules.delete_range_keys - self.range_deleted;
         let mut keys = Vec::new();
         // Only keys are held: the values of so many rows may be more than there is memory.
         for row in self.overlay.live(range).take(allowed + 1) {
             let (stem, _) = row?;
             let key = data::key_of(&stem)?;
             self.range_deleted_bytes += key.len();
-            if self.range_deleted_bytes > limits::TRANSACTION_BYTES {
-                let limit = format!("ranges of at most {} bytes of keys together", limits::TRANSACTION_BYTES);
+            if self.range_deleted_bytes > rules.delete_range_bytes {
+                let limit = format!("ranges of at most {} bytes of keys together", rules.delete_range_bytes);
                 return Err(Error::invalid("operations.delete_range", limit, "more").into());
             }
             keys.push((stem, key));
         }
         if keys.len() > allowed {
-            let limit = format!("ranges of at most {} keys together", limits::DELETE_RANGE_KEYS);
+            let limit = format!("ranges of at most {} keys together", rules.delete_range_keys);
             return Err(Error::invalid("operations.delete_range", limit, "more").into());
         }
         self.range_deleted += keys.len();

@@ -2,6 +2,8 @@
 //!
 //! A transaction's own writes go in as it makes them, and come out again if it fails half-way.
 
+use super::Refusal;
+use super::rules::Meter;
 use crate::read::{Live, View};
 use crate::rows::data::{self, Stored};
 use bytes::Bytes;
@@ -18,25 +20,29 @@ pub(super) struct Overlay<'a> {
     dropped: Vec<(Bytes, Bytes)>,
     /// What the current transaction replaced.
     undo: Vec<(Bytes, Option<Stored>)>,
+    pub(super) meter: Meter,
 }
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(store: &'a dyn Store, view: &'a View) -> Self {
-        Overlay { store, view, written: BTreeMap::new(), dropped: Vec::new(), undo: Vec::new() }
+        Overlay { store, view, written: BTreeMap::new(), dropped: Vec::new(), undo: Vec::new(), meter: Meter::new() }
     }
 
     /// The newest row of a key.
-    pub(super) fn newest(&self, stem: &Bytes) -> Result<Option<Stored>, EngineError> {
-        match self.written.get(stem) {
-            Some(stored) => Ok(Some(stored.clone())),
-            None if self.is_dropped(stem) => Ok(None),
-            None => self.view.newest_for_apply(stem),
-        }
+    pub(super) fn newest(&self, stem: &Bytes) -> Result<Option<Stored>, Refusal> {
+        let found = match self.written.get(stem) {
+            Some(stored) => Some(stored.clone()),
+            None if self.is_dropped(stem) => None,
+            None => self.view.newest_for_apply(stem)?,
+        };
+        self.meter.read(stem.len() + found.as_ref().map_or(0, |stored| stored.row().len()))?;
+        Ok(found)
     }
 
     /// Writes a row. Whether it is the transaction's first write of that key.
     pub(super) fn write(&mut self, stem: Bytes, stored: Stored) -> bool {
         let version = stored.version;
+        self.meter.made(stem.len() + stored.row().len());
         let before = self.written.insert(stem.clone(), stored);
         let first = before.as_ref().is_none_or(|before| before.version != version);
         self.undo.push((stem, before));
@@ -104,9 +110,16 @@ pub(super) struct Merged<'a> {
 }
 
 impl Iterator for Merged<'_> {
-    type Item = Result<(Bytes, Stored), EngineError>;
+    type Item = Result<(Bytes, Stored), Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let row = self.next_row()?.map_err(Refusal::from);
+        Some(row.and_then(|(stem, stored)| self.overlay.meter.read(stem.len() + stored.row().len()).map(|()| (stem, stored))))
+    }
+}
+
+impl Merged<'_> {
+    fn next_row(&mut self) -> Option<Result<(Bytes, Stored), EngineError>> {
         loop {
             let written_first = match (self.written.peek(), self.stored.peek()) {
                 (None, None) => return None,

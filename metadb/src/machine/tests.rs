@@ -29,7 +29,7 @@ fn release(start: &'static str, end: &'static str, epoch: u64) -> Command {
 }
 
 fn entry(index: u64, body: InputBody) -> Input {
-    Input { position: Bytes::copy_from_slice(&index.to_be_bytes()), body }
+    Input { position: Bytes::copy_from_slice(&index.to_be_bytes()), body, asked: true }
 }
 
 fn proposal(index: u64, proposed: u64, commands: Vec<Command>) -> Input {
@@ -212,6 +212,75 @@ fn a_range_deletion_whose_keys_would_not_fit_a_message_is_refused() {
     transact(&mut machine, vec![], vec![last]).expect("owned");
     let deleted = transact(&mut machine, vec![], vec![delete_range("", "")]).expect("at the limit");
     assert_eq!(deleted.results[0].deleted, keys_that_fit as u64);
+}
+
+/// A thousand small commands may ask for gigabytes: only so many of them are answered, the rest is told to come again, alike everywhere.
+#[test]
+fn an_entry_answers_only_so_much_and_refuses_the_rest_of_its_commands() {
+    let (store, mut machine) = owner();
+    transact(&mut machine, vec![], vec![put("k", vec![0; limits::VALUE_BYTES])]).expect("a large value");
+    let read = || v1::Operation { op: Some(operation::Op::Get(operation::Get { key: "k".into() })) };
+    let command = |n: u8| {
+        let request_id = Bytes::from(vec![n; limits::REQUEST_ID_BYTES]);
+        let header = Some(v1::RequestHeader { tenant_id: TENANT, request_id, ..Default::default() });
+        let operations = vec![add("n", 1), read(), read(), read()];
+        Command::Transact(v1::TransactRequest { header, conditions: vec![], operations })
+    };
+    let large = proposal(9, 0, (0..20).map(command).collect());
+    let small =
+        proposal(10, 0, vec![Command::Transact(v1::TransactRequest { header: header(), conditions: vec![], operations: vec![read()] })]);
+    let outcomes = machine.apply(vec![large.clone(), Input { asked: false, ..large }, small]).expect("storage works");
+    let committed = outcomes[0].iter().take_while(|outcome| matches!(outcome, Outcome::Transact(Ok(answer)) if answer.committed)).count();
+    assert_eq!(committed, 6, "of 3 MiB each, the sixth goes past 16 MiB");
+    let spent = |outcome: &Outcome| matches!(outcome, Outcome::Transact(Err(Error::Exhausted { .. })));
+    assert!(outcomes[0][committed..].iter().all(spent), "the rest");
+    assert_eq!(outcomes[1], vec![], "nobody asked");
+    assert!(matches!(&outcomes[2][..], [Outcome::Transact(Ok(_))]), "the next entry has a budget of its own");
+    let count = get(&machine, "n").expect("owned").expect("added").value;
+    assert_eq!(count[0], 6, "a refused command did nothing, and a repeated one was answered from memory: {count:?}");
+    drop(store);
+}
+
+#[test]
+fn a_transaction_reads_only_so_many_bytes_however_it_asks() {
+    let (_, mut machine) = owner();
+    let rows = u8::try_from(limits::TRANSACTION_READ_BYTES / limits::VALUE_BYTES as u64).expect("few");
+    for n in 0..rows {
+        transact(&mut machine, vec![], vec![put(vec![b'k', n], vec![0; limits::VALUE_BYTES])]).expect("a large value");
+    }
+    let newest = machine.applied().version.0;
+    let end = || Bytes::from_static(b"l");
+    let unchanged =
+        condition::Test::RangeUnchanged(condition::RangeUnchanged { end: end(), count: u64::from(rows), highest_version: newest });
+    let unchanged = v1::Condition { key: "k".into(), test: Some(unchanged) };
+    let exists = |n: u8| v1::Condition { key: vec![b'k', n].into(), test: Some(condition::Test::Exists(condition::Exists {})) };
+    let told = |result: Result<v1::TransactResponse, Error>| {
+        assert!(
+            matches!(&result, Err(Error::Invalid { field, limit, .. }) if field == "transaction" && limit.contains("67108864")),
+            "{result:?}"
+        );
+    };
+    told(transact(&mut machine, vec![unchanged], vec![]));
+    told(transact(&mut machine, (0..rows).map(exists).collect(), vec![]));
+    told(transact(&mut machine, vec![], vec![put("other", "v"), delete_range("k", "l")]));
+    assert_eq!(get(&machine, "other"), Ok(None), "all or nothing");
+    let deleted = transact(&mut machine, vec![], vec![delete_range("k", "k\u{20}")]).expect("half of it");
+    assert_eq!(deleted.results[0].deleted, 32);
+}
+
+#[test]
+fn the_ranges_of_one_transaction_share_one_bound() {
+    let (_, mut machine) = owner();
+    let half = limits::RANGE_CONDITION_KEYS / 2;
+    let put_all = (0..=half).map(|n| put(format!("k{n:06}"), "")).collect();
+    let newest = transact(&mut machine, vec![], put_all).expect("within the limit").version;
+    let unchanged = || {
+        let test = condition::RangeUnchanged { end: Bytes::new(), count: half + 1, highest_version: newest };
+        v1::Condition { key: "k".into(), test: Some(condition::Test::RangeUnchanged(test)) }
+    };
+    assert!(transact(&mut machine, vec![unchanged()], vec![]).expect("once is within the limit").committed);
+    let refused = transact(&mut machine, vec![unchanged(), unchanged()], vec![]);
+    assert!(matches!(&refused, Err(Error::Invalid { field, .. }) if field == "conditions.range_unchanged"), "{refused:?}");
 }
 
 fn machine_version(store: &Arc<SimStore>) -> u64 {

@@ -161,7 +161,7 @@ impl Applier {
             if let EntryPayload::Membership(membership) = &entry.payload {
                 point.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
             }
-            inputs.push(input(entry));
+            inputs.push(input(entry, responder.is_some()));
             responders.push(responder);
         }
         let outcomes = self.machine.apply(inputs).map_err(io_error)?;
@@ -176,7 +176,7 @@ impl Applier {
     }
 }
 
-fn input(entry: Entry) -> Input {
+fn input(entry: Entry, asked: bool) -> Input {
     let position = encode_log_id(&entry.log_id);
     let body = match entry.payload {
         EntryPayload::Blank => InputBody::Blank,
@@ -185,7 +185,7 @@ fn input(entry: Entry) -> Input {
             InputBody::Membership(encode_stored_membership(&StoredMembership::new(Some(entry.log_id), membership)))
         }
     };
-    Input { position, body }
+    Input { position, body, asked }
 }
 
 fn body_bytes(entry: &Entry) -> usize {
