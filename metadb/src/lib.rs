@@ -9,6 +9,7 @@
 //! * name `openraft` outside [`raft`], or a file or a socket outside the seams of `metadb-engine` and `tonic`;
 //! * read a clock or draw a random number that a replica's state depends on: a proposal carries what its leader saw.
 
+pub mod clock;
 pub mod command;
 pub mod doors;
 pub mod group;

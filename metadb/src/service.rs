@@ -63,7 +63,8 @@ async fn transact(group: &Group, mut request: v1::TransactRequest, deadline: Ins
 }
 
 async fn read(group: &Group, body: &request::Body, deadline: Instant) -> Result<response::Body, Error> {
-    if is_fresh_enough(group.view().version(), read_options(body)) {
+    let believed = group.clock_is_right().then(seam::unix_ms);
+    if is_fresh_enough(group.view().version(), read_options(body), believed) {
         match group.view().answer(body) {
             // This replica may be behind in what it owns: the leader knows.
             Err(Error::NotFound { .. } | Error::Moved { .. } | Error::Unavailable { .. }) => {}
@@ -73,11 +74,11 @@ async fn read(group: &Group, body: &request::Body, deadline: Instant) -> Result<
     group.read_barrier(deadline).await?.answer(body)
 }
 
-/// Whether a replica that has reached a version may answer by itself.
-fn is_fresh_enough(reached: Version, read: v1::ReadOptions) -> bool {
+/// Whether a replica that has reached a version may answer by itself. A node without a clock to be believed can't judge an age.
+fn is_fresh_enough(reached: Version, read: v1::ReadOptions, unix_ms: Option<u64>) -> bool {
     let is_reached = read.at_version != 0 && Version(read.at_version) <= reached;
-    let age_ms = seam::unix_ms().saturating_sub(reached.unix_ms());
-    let is_young = read.at_version == 0 && read.max_staleness_ms != 0 && age_ms <= u64::from(read.max_staleness_ms);
+    let is_within = |now_ms: u64| now_ms.saturating_sub(reached.unix_ms()) <= u64::from(read.max_staleness_ms);
+    let is_young = read.at_version == 0 && read.max_staleness_ms != 0 && unix_ms.is_some_and(is_within);
     is_reached || is_young
 }
 
@@ -167,12 +168,16 @@ mod tests {
     #[test]
     fn a_replica_answers_alone_only_what_it_has_reached() {
         let read = |at_version, max_staleness_ms| v1::ReadOptions { at_version, max_staleness_ms };
-        let now = Version::from_unix_ms(seam::unix_ms());
+        let unix_ms = seam::unix_ms();
+        let now = Version::from_unix_ms(unix_ms);
+        let is_fresh_enough = |reached, read| is_fresh_enough(reached, read, Some(unix_ms));
         assert!(!is_fresh_enough(now, read(0, 0)), "the latest asks the leader");
         assert!(is_fresh_enough(now, read(now.0, 0)));
         assert!(!is_fresh_enough(now, read(now.0 + 1, 0)));
         assert!(!is_fresh_enough(now, read(now.0 + 1, 60_000)), "a version asked for is a version asked for");
         assert!(is_fresh_enough(now, read(0, 60_000)));
         assert!(!is_fresh_enough(Version::from_unix_ms(1), read(0, 60_000)));
+        assert!(!super::is_fresh_enough(now, read(0, 60_000), None), "without a clock no age is known");
+        assert!(super::is_fresh_enough(now, read(now.0, 0), None));
     }
 }

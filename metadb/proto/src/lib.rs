@@ -7,6 +7,7 @@ pub mod directory;
 pub mod error;
 pub mod kv;
 pub mod limits;
+pub mod planted;
 pub mod principal;
 pub mod seam;
 pub mod version;

@@ -3,12 +3,23 @@
 //! Outside they are the system's; inside the simulator they are the simulator's, so that a seed decides them. Monotonic time, sleeping,
 //! spawning and sockets go through `tokio` and `tonic`, which switch by themselves.
 
+#[cfg(madsim)]
+pub mod simulated;
+
 /// Milliseconds since the Unix epoch. May jump; nothing that must be ordered relies on it alone.
 #[must_use]
 #[cfg_attr(not(madsim), expect(clippy::disallowed_methods, reason = "this is the seam"))]
 pub fn unix_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    let true_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    #[cfg(madsim)]
+    {
+        true_ms.saturating_add_signed(simulated::wall_offset_ms())
+    }
+    #[cfg(not(madsim))]
+    {
+        true_ms
+    }
 }
 
 /// 64 random bits.

@@ -12,7 +12,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use metadb_proto::principal::Action;
 use metadb_proto::v1::peer_server::{Peer, PeerServer};
 use metadb_proto::v1::{PeerFrame, PeerMessage, SnapshotChunk, SnapshotReply};
-use metadb_proto::{Error, Principal};
+use metadb_proto::{Error, Principal, seam};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Mutex, mpsc};
@@ -91,7 +91,7 @@ async fn answer_all(node: Arc<Node>, mut incoming: Streaming<PeerFrame>, answers
             permit = answers.reserve(), if !ready.is_empty() => {
                 let Ok(permit) = permit else { return };
                 let rest = ready.split_off(ready.len().min(FRAME_MESSAGES));
-                permit.send(Ok(PeerFrame { messages: std::mem::replace(&mut ready, rest) }));
+                permit.send(Ok(PeerFrame { messages: std::mem::replace(&mut ready, rest), unix_ms: seam::unix_ms() }));
             }
             Some(answer) = under_way.next(), if !under_way.is_empty() && ready.len() < FRAME_MESSAGES => {
                 ready.push(answer);
@@ -103,12 +103,26 @@ async fn answer_all(node: Arc<Node>, mut incoming: Streaming<PeerFrame>, answers
             frame = incoming.message(), if under_way.len() < UNDER_WAY && ready.len() < FRAME_MESSAGES => match frame {
                 Ok(Some(frame)) => {
                     for message in frame.messages {
+                        #[cfg(madsim)]
+                        come_again(&node, &message);
                         begin(&node, message, &under_way, &mut ready);
                     }
                 }
                 Ok(None) | Err(_) => return,
             },
         }
+    }
+}
+
+/// In the simulator a message may come a second time, later: what the network of an old stream still held.
+#[cfg(madsim)]
+fn come_again(node: &Arc<Node>, message: &PeerMessage) {
+    if let Some(later) = seam::simulated::duplicate() {
+        let (node, message) = (Arc::clone(node), message.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(later).await;
+            drop(answer(node, message).await);
+        });
     }
 }
 

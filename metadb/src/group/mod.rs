@@ -67,6 +67,11 @@ impl Group {
         Ok(self.replica.view())
     }
 
+    /// Whether the wall clock of this node is to be believed.
+    pub(crate) fn clock_is_right(&self) -> bool {
+        self.replica.clocks().problem().is_none()
+    }
+
     /// The state as far as this replica has it.
     #[must_use]
     pub fn view(&self) -> Arc<View> {

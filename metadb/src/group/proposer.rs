@@ -7,7 +7,7 @@ use crate::machine::Outcome;
 use crate::raft::replica::Replica;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use metadb_proto::{Error, Version, seam};
+use metadb_proto::{Error, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -149,8 +149,11 @@ async fn propose(
     if commands.is_empty() {
         return None;
     }
-    let proposal = Proposal { proposed: Version::from_unix_ms(seam::unix_ms()), commands };
-    match replica.submit(proposal.encode()).await {
+    let submitted = match replica.clocks().proposable() {
+        Ok(unix_ms) => replica.submit(Proposal { proposed: Version::from_unix_ms(unix_ms), commands }.encode()).await,
+        Err(error) => Err(error),
+    };
+    match submitted {
         Ok(submitted) => Some(async move { (replies, submitted.outcomes().await) }),
         Err(error) => {
             answer(replies, Err(error));

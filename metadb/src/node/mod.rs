@@ -5,6 +5,7 @@
 
 mod upkeep;
 
+use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
 use crate::group::Group;
 use crate::raft::link::Links;
 use crate::raft::replica::{self, Replica};
@@ -59,6 +60,8 @@ pub struct NodeConfig {
     pub timings: Timings,
     /// Flushing and purging.
     pub upkeep: Upkeep,
+    /// How far the wall clock may be from those of the other nodes before this one stops proposing.
+    pub max_clock_offset: Duration,
 }
 
 impl NodeConfig {
@@ -71,6 +74,7 @@ impl NodeConfig {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             timings: Timings::default(),
             upkeep: Upkeep::default(),
+            max_clock_offset: MAX_CLOCK_OFFSET,
         }
     }
 
@@ -111,6 +115,7 @@ pub struct Node {
     log: Log,
     spool: Arc<dyn Disk>,
     links: Links,
+    clocks: Arc<Clocks>,
     groups: RwLock<BTreeMap<u32, Arc<Group>>>,
     /// Replicas that could not be opened, and why.
     failed: Mutex<BTreeMap<u32, String>>,
@@ -130,7 +135,8 @@ impl Node {
     pub async fn start(config: NodeConfig, parts: Parts) -> Result<Arc<Self>, Error> {
         config.validate()?;
         let Parts { store, log, spool, secret } = parts;
-        let links = Links::new(config.node_id, &config.cluster_id, &secret);
+        let clocks = Arc::new(Clocks::new(config.max_clock_offset));
+        let links = Links::new(config.node_id, &config.cluster_id, &secret, Arc::clone(&clocks));
         let marked = snapshot::marked_replicas(&*store).map_err(|error| Error::internal(format!("store: {error}")))?;
         let found: BTreeSet<u32> = marked.into_iter().chain(log.groups()).collect();
         let node = Arc::new(Node {
@@ -139,6 +145,7 @@ impl Node {
             log,
             spool,
             links,
+            clocks,
             groups: RwLock::default(),
             failed: Mutex::default(),
             making: tokio::sync::Mutex::new(()),
@@ -163,6 +170,7 @@ impl Node {
             log: self.log.clone(),
             spool: Arc::clone(&self.spool),
             links: self.links.clone(),
+            clocks: Arc::clone(&self.clocks),
             timings: self.config.timings,
             config: self.config.timings.config(&self.config.cluster_id)?,
         };
@@ -271,6 +279,8 @@ impl Node {
             log_bytes: log.bytes,
             log_syncs: log.syncs,
             data_bytes: self.store.size_bytes(),
+            clock_ahead_ms: self.clocks.ahead_ms(),
+            clock_problem: self.clocks.problem().unwrap_or_default(),
         })
     }
 
@@ -294,6 +304,12 @@ impl Node {
         Ok(())
     }
 
+    /// Hands over the leadership of all groups that it leads, as far as somebody takes it.
+    async fn step_aside(&self) {
+        let deadline = Instant::now() + STEP_ASIDE_TIMEOUT;
+        futures::future::join_all(self.groups().iter().map(|group| group.step_aside(deadline))).await;
+    }
+
     /// Leaves in good order: hands leadership over, stops the replicas, flushes, and closes the log.
     ///
     /// # Errors
@@ -301,8 +317,7 @@ impl Node {
     pub async fn stop(&self) -> Result<(), Error> {
         self.stopping.begin();
         let groups = self.groups();
-        let deadline = Instant::now() + STEP_ASIDE_TIMEOUT;
-        futures::future::join_all(groups.iter().map(|group| group.step_aside(deadline))).await;
+        self.step_aside().await;
         futures::future::join_all(groups.iter().map(|group| group.shutdown())).await;
         let _alone = self.flushing.lock().await;
         let failed = |error| Error::unavailable(format!("stop: {error}"), OPEN_RETRY);

@@ -278,7 +278,7 @@ fn a_message_meant_for_another_node_or_cluster_is_refused() {
     let ask = |cluster_id: &'static str, to| {
         let address = hosts[0].address.to_string();
         hosts[0].run(async move {
-            let links = Links::new(2, cluster_id, &secret());
+            let links = Links::new(2, cluster_id, &secret(), Arc::new(Clocks::new(MAX_CLOCK_OFFSET)));
             links.to(to, &address).call(GROUP, v1::PeerVerb::Vote, bytes::Bytes::new(), PATIENCE).await.expect_err("no vote request")
         })
     };

@@ -34,6 +34,10 @@ async fn run(node: Weak<Node>) {
     loop {
         tokio::time::sleep(POLL).await;
         let Some(node) = node.upgrade().filter(|node| !node.stopping.begun()) else { return };
+        if let Some(problem) = node.clocks.problem() {
+            tracing::error!(problem, "this node takes no writes and hands leadership over");
+            node.step_aside().await;
+        }
         let upkeep = node.config.upkeep;
         let grown = node.log.stats().appended_bytes.saturating_sub(flushed_bytes);
         let due = grown >= upkeep.flush_log_bytes || (grown > 0 && flushed_at.elapsed() >= upkeep.flush_interval);

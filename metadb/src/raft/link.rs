@@ -4,6 +4,7 @@
 //! While the stream is down every request fails at once, so that openraft backs off; reconnecting backs off too. A stream on which
 //! nothing came back for [`STALLED`] although something was asked is given up.
 
+use crate::clock::{self, Clocks};
 use bytes::Bytes;
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::v1::peer_client::PeerClient;
@@ -111,6 +112,7 @@ pub(crate) fn meant_for(cluster_id: &str, node_id: u64) -> String {
 struct Inner {
     token: MetadataValue<tonic::metadata::Ascii>,
     cluster_id: String,
+    clocks: Arc<Clocks>,
     links: Mutex<BTreeMap<(u64, String), Arc<Link>>>,
 }
 
@@ -123,10 +125,10 @@ pub(crate) struct Link {
 
 impl Links {
     /// Links of a node, which proves itself with the cluster's secret.
-    pub(crate) fn new(node_id: u64, cluster_id: &str, secret: &ClusterSecret) -> Self {
+    pub(crate) fn new(node_id: u64, cluster_id: &str, secret: &ClusterSecret, clocks: Arc<Clocks>) -> Self {
         let token = format!("Bearer {}", secret.node_token(node_id));
         let token = token.parse().expect("a node token is made of digits, dots and hex");
-        Links(Arc::new(Inner { token, cluster_id: cluster_id.to_owned(), links: Mutex::default() }))
+        Links(Arc::new(Inner { token, cluster_id: cluster_id.to_owned(), clocks, links: Mutex::default() }))
     }
 
     /// The link to a node, made if there is none. A node that moved to another address gets a new one, and the old one ends.
@@ -138,7 +140,17 @@ impl Links {
         links.retain(|(id, _), _| *id != node_id);
         let (outbox, waiting) = mpsc::channel(OUTBOX);
         let link = Arc::new(Link { node_id, address: address.to_owned(), outbox });
-        tokio::spawn(run(node_id, address.to_owned(), self.proof(node_id), waiting));
+        let session = Session {
+            node_id,
+            address: address.to_owned(),
+            proof: self.proof(node_id),
+            clocks: Arc::clone(&self.0.clocks),
+            outbox: waiting,
+            waiting: BTreeMap::new(),
+            next_id: 1,
+            asked: None,
+        };
+        tokio::spawn(run(session));
         links.insert((node_id, address.to_owned()), Arc::clone(&link));
         link
     }
@@ -232,13 +244,15 @@ struct Session {
     node_id: u64,
     address: String,
     proof: Proof,
+    clocks: Arc<Clocks>,
     outbox: mpsc::Receiver<Outgoing>,
     waiting: BTreeMap<u64, Reply>,
     next_id: u64,
+    /// A message that is not answered yet, and when it left: its answer tells what the node's clock shows.
+    asked: Option<(u64, Instant)>,
 }
 
-async fn run(node_id: u64, address: String, proof: Proof, outbox: mpsc::Receiver<Outgoing>) {
-    let mut session = Session { node_id, address, proof, outbox, waiting: BTreeMap::new(), next_id: 1 };
+async fn run(mut session: Session) {
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
@@ -265,6 +279,7 @@ impl Session {
     /// Fails what waits and what comes, for a while. False: nobody holds the link any more.
     async fn refuse_for(&mut self, duration: Duration, message: &str) -> bool {
         let error = self.down(message);
+        self.asked = None;
         for (_, reply) in std::mem::take(&mut self.waiting) {
             // A caller that went away needs no answer; the same below.
             let _ = reply.send(Err(error.clone()));
@@ -335,6 +350,12 @@ impl Session {
 
     fn deliver(&mut self, frame: PeerFrame) {
         for message in frame.messages {
+            if let Some((id, asked)) = self.asked
+                && id == message.id
+            {
+                self.asked = None;
+                self.clocks.heard(self.node_id, asked, clock::now(), frame.unix_ms);
+            }
             let Some(reply) = self.waiting.remove(&message.id) else { continue };
             let result = match message.error {
                 None => Ok(message.payload),
@@ -359,7 +380,10 @@ impl Session {
                 next = self.outbox.try_recv().ok();
             }
         }
-        if messages.is_empty() { None } else { Some(PeerFrame { messages }) }
+        if let (None, Some(message)) = (self.asked, messages.first()) {
+            self.asked = Some((message.id, clock::now()));
+        }
+        if messages.is_empty() { None } else { Some(PeerFrame { messages, unix_ms: 0 }) }
     }
 
     fn register(&mut self, outgoing: Outgoing) -> PeerMessage {

@@ -6,6 +6,7 @@ use super::log_store::GroupLog;
 use super::network::Network;
 use super::snapshot::{SnapshotError, state_hash};
 use super::{Member, Membership, Payload, Types};
+use crate::clock::{self, Clocks};
 use crate::machine::{Outcome, View};
 use bytes::Bytes;
 use metadb_engine::Store;
@@ -100,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     pub(crate) spool: Arc<dyn Disk>,
     pub(crate) links: Links,
+    pub(crate) clocks: Arc<Clocks>,
     pub(crate) timings: Timings,
     pub(crate) config: Arc<Config>,
 }
@@ -124,6 +126,7 @@ pub(crate) struct Replica {
     store: Arc<dyn Store>,
     spool: Arc<dyn Disk>,
     progress: Arc<Progress>,
+    clocks: Arc<Clocks>,
     timings: Timings,
     votes_from: Option<Instant>,
     receiving: tokio::sync::Mutex<()>,
@@ -170,7 +173,7 @@ impl Submitted {
 impl Replica {
     /// Opens a replica, with whatever state and log it has.
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let Parts { node_id, group_id, store, log, spool, links, timings, config } = parts;
+        let Parts { node_id, group_id, store, log, spool, links, clocks, timings, config } = parts;
         let log = GroupLog::new(log, group_id);
         let restarted = log.has_history();
         let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&spool)).await?;
@@ -182,7 +185,8 @@ impl Replica {
         let problem = Arc::default();
         tokio::spawn(supervise(raft.clone(), group_id, Arc::clone(&problem)));
         let receiving = tokio::sync::Mutex::new(());
-        let mut replica = Replica { node_id, group_id, raft, log, store, spool, progress, timings, votes_from: None, receiving, problem };
+        let mut replica =
+            Replica { node_id, group_id, raft, log, store, spool, progress, clocks, timings, votes_from: None, receiving, problem };
         if restarted {
             replica.sit_out_lease().await?;
         }
@@ -198,12 +202,12 @@ impl Replica {
             return Ok(());
         }
         let lease = self.timings.election_max;
-        self.votes_from = Some(Instant::now() + lease);
+        self.votes_from = Some(clock::now() + lease);
         let spread = u64::try_from((self.timings.election_max - self.timings.election_min).as_millis()).unwrap_or(1).max(1);
         let raft = self.raft.clone();
         let pause = lease + Duration::from_millis(seam::random_u64() % spread);
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            clock::sleep(pause).await;
             raft.runtime_config().elect(true);
         });
         Ok(())
@@ -223,6 +227,11 @@ impl Replica {
 
     pub(super) fn spool(&self) -> Arc<dyn Disk> {
         Arc::clone(&self.spool)
+    }
+
+    /// The clocks of its node.
+    pub(crate) fn clocks(&self) -> &Clocks {
+        &self.clocks
     }
 
     /// Which group.

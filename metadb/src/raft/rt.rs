@@ -4,6 +4,7 @@
 //! the seam, and there is no blocking pool.
 
 use super::watch::OrderedWatch;
+use crate::clock;
 use metadb_proto::seam;
 use openraft_rt::{AsyncRuntime, OptionalSend};
 use rand::SeedableRng as _;
@@ -61,7 +62,7 @@ impl Sub<Moment> for Moment {
 
 impl openraft_rt::Instant for Moment {
     fn now() -> Self {
-        Moment(tokio::time::Instant::now())
+        Moment(clock::now())
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) enum Nap {
 
 impl Nap {
     fn of(duration: Duration) -> Self {
-        if duration < SHORTEST_TIMER { Nap::Yield(false) } else { Nap::Timer(Box::pin(tokio::time::sleep(duration))) }
+        if duration < SHORTEST_TIMER { Nap::Yield(false) } else { Nap::Timer(Box::pin(clock::sleep(duration))) }
     }
 }
 
@@ -145,11 +146,11 @@ impl AsyncRuntime for Runtime {
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
-        Limited { future: Box::pin(future), limit: Box::pin(tokio::time::sleep(duration)) }
+        Limited { future: Box::pin(future), limit: Box::pin(clock::sleep(duration)) }
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
-        Limited { future: Box::pin(future), limit: Box::pin(tokio::time::sleep_until(deadline.0)) }
+        Self::timeout(deadline - <Moment as openraft_rt::Instant>::now(), future)
     }
 
     fn is_panic(error: &Self::JoinError) -> bool {

@@ -8,13 +8,13 @@ use super::messages::{
 use super::replica::Replica;
 use super::snapshot::{SnapshotData, Spool, count_rows};
 use super::{SnapshotMeta, Vote};
+use crate::clock;
 use bytes::Bytes;
 use metadb_engine::EngineError;
 use metadb_proto::v1::{PeerVerb, SnapshotChunk};
 use metadb_proto::{Error, seam};
 use openraft::storage::Snapshot;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// When a peer whose vote came too early may ask again.
 const VOTE_RETRY: Duration = Duration::from_millis(100);
@@ -68,7 +68,7 @@ impl Replica {
     /// A replica that restarted has forgotten when it last heard the leader, whose lease may count on that: it votes for nobody until
     /// that lease is over.
     fn may_vote(&self) -> Result<(), Error> {
-        if self.votes_from().is_some_and(|moment| Instant::now() < moment) {
+        if self.votes_from().is_some_and(|moment| clock::now() < moment) {
             return Err(Error::unavailable("restarted a moment ago; a leader's lease may still stand", VOTE_RETRY));
         }
         Ok(())

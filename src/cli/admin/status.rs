@@ -96,7 +96,9 @@ impl Status {
         let troubled = |status: &StatusResponse| {
             let node = status.node.as_ref().map_or(0, |node| node.node_id);
             let groups = status.groups.iter().filter(|group| !group.problem.is_empty());
-            groups.map(move |group| format!("group {} on node {node}: {}", group.group_id, group.problem)).collect::<Vec<_>>()
+            let groups = groups.map(move |group| format!("group {} on node {node}: {}", group.group_id, group.problem));
+            let clock = Some(&status.clock_problem).filter(|problem| !problem.is_empty());
+            clock.map(|problem| format!("node {node}: {problem}")).into_iter().chain(groups).collect::<Vec<_>>()
         };
         let overview = Overview {
             cluster_id: statuses().next().map(|status| status.cluster_id.clone()).unwrap_or_default(),
