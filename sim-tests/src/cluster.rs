@@ -17,6 +17,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use metadb::node::Node;
 use metadb_engine::sim::Kind;
 use metadb_proto::principal::ClusterSecret;
+use metadb_proto::seam::simulated;
 use metadb_proto::v1::Role;
 use parking_lot::Mutex;
 use shard_router::operator::Operator;
@@ -34,6 +35,8 @@ const SYNC_LATENCY: Range<Duration> = Duration::from_millis(1)..Duration::from_m
 pub const GROUPS: u32 = 2;
 /// How long a node may take to leave: the binary's default.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A node that does not tell its status by then is stopped.
+const STATUS_WITHIN: Duration = Duration::from_millis(200);
 /// Port of every node's gRPC door.
 const PORT: u16 = 7401;
 
@@ -44,6 +47,7 @@ pub struct Cluster {
     clients: Mutex<Vec<(NodeHandle, Router)>>,
     secret: ClusterSecret,
     purges_early: bool,
+    wild: bool,
 }
 
 impl Cluster {
@@ -57,7 +61,8 @@ impl Cluster {
         let handle = Handle::current();
         let addresses: Vec<_> = (0..size).map(|i| format!("{}:{PORT}", ip(0, i))).collect();
         let machines = (0..size).map(|i| Machine::new(i, &addresses, &machine::Seeded { seed, secret: &secret, planted, trace })).collect();
-        let cluster = Cluster { handle, machines, clients: Mutex::default(), secret, purges_early: purges_early(seed) };
+        let cluster =
+            Cluster { handle, machines, clients: Mutex::default(), secret, purges_early: purges_early(seed), wild: is_wild(seed) };
         for machine in &cluster.machines {
             let node = cluster.handle.create_node().name(machine.address()).ip(machine.ip());
             let running = Arc::clone(machine);
@@ -77,6 +82,12 @@ impl Cluster {
     #[must_use]
     pub fn purges_early(&self) -> bool {
         self.purges_early
+    }
+
+    /// Whether clocks go beyond what the server allows for, and reads are excused.
+    #[must_use]
+    pub fn is_wild(&self) -> bool {
+        self.wild
     }
 
     /// The machines.
@@ -102,6 +113,12 @@ impl Cluster {
     pub fn leads(&self, node: usize) -> usize {
         let Some(node) = self.machines[node].node() else { return 0 };
         node.groups().iter().filter(|group| group.status().role() == Role::Leader).count()
+    }
+
+    /// The groups that a node leads, as far as anybody says.
+    #[must_use]
+    pub fn led_by(&self, node: usize) -> Vec<u32> {
+        (0..=GROUPS).filter(|group| self.leader(*group) == Some(node)).collect()
     }
 
     /// Which machine's node says to lead a group, in the highest term.
@@ -202,6 +219,20 @@ impl Cluster {
         NetSim::current().clog_link(self.machines[from].placed_at(), self.machines[to].placed_at());
     }
 
+    /// Sets a node's clocks: the rate of the monotonic one, and how far the wall clock is ahead.
+    pub fn set_clock(&self, node: usize, rate: u32, wall_offset_ms: i64) {
+        simulated::set_clock(self.machines[node].placed_at(), rate, wall_offset_ms);
+    }
+
+    /// What a node says of its clock, if it runs and something is wrong with it.
+    pub async fn clock_problem(&self, node: usize) -> Option<String> {
+        let machine = &self.machines[node];
+        let (running, at) = (machine.node()?, self.handle.get_node(machine.placed_at())?);
+        let asking = at.spawn(async move { running.status(&[]).await });
+        let told = tokio::time::timeout(STATUS_WITHIN, asking).await.ok()?.ok()?.ok()?;
+        Some(told.clock_problem).filter(|problem| !problem.is_empty())
+    }
+
     /// Sets what messages take, everywhere.
     pub fn set_latency(&self, latency: Range<Duration>) {
         NetSim::current().update_config(|config| config.send_latency = latency);
@@ -221,18 +252,25 @@ impl Cluster {
                 net.unclog_link(machine.placed_at(), other.placed_at());
             }
             machine.disk().set_sync_latency(SYNC_LATENCY);
+            simulated::set_clock(machine.placed_at(), simulated::TRUE_RATE, 0);
             self.handle.resume(machine.placed_at());
             if self.handle.is_exit(machine.placed_at()) {
                 self.handle.restart(machine.placed_at());
             }
         }
         self.set_latency(LATENCY);
+        simulated::set_duplicates(None);
     }
 }
 
 /// The nodes of every third seed keep hardly any log.
 fn purges_early(seed: u64) -> bool {
     seed.is_multiple_of(3)
+}
+
+/// In every fifth seed clocks go beyond what the server allows for.
+pub(crate) fn is_wild(seed: u64) -> bool {
+    seed % 5 == 4
 }
 
 fn ip(net: u8, host: usize) -> IpAddr {

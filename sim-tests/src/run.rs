@@ -124,7 +124,7 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
     let seen = watching.await.expect("the watcher's machine has no faults");
     let violations: Vec<String> = match ended {
         Ok((mut violations, last)) => {
-            violations.extend(verdict::violations(&shared, &seen, &last, plan.nodes));
+            violations.extend(verdict::violations(&shared, &seen, &last, &cluster));
             violations
         }
         Err(missing) => missing,

@@ -103,6 +103,12 @@ impl<C, R> History<C, R> {
         &self.operations
     }
 
+    /// The same history without some of its operations.
+    #[must_use]
+    pub fn without(self, mut left_out: impl FnMut(&Operation<C, R>) -> bool) -> Self {
+        History { operations: self.operations.into_iter().filter(|operation| !left_out(operation)).collect(), events: self.events }
+    }
+
     /// The operations of each key, in order of invocation.
     #[must_use]
     pub fn by_key(&self) -> BTreeMap<&str, Vec<&Operation<C, R>>> {

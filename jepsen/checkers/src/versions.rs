@@ -15,6 +15,8 @@ pub struct Commit {
     pub completed: u64,
     /// The version that it was given.
     pub version: u64,
+    /// True Unix time when it was answered, in milliseconds.
+    pub unix_ms: u64,
 }
 
 /// Judges the commits of one shard.
@@ -41,12 +43,22 @@ pub fn check(commits: &[Commit]) -> Verdict {
     Verdict::from_violations(violations)
 }
 
+/// No version is farther ahead of true time than clocks may be: else one node's clock has dragged the whole group into the future.
+///
+/// Source: Kulkarni et al., "Logical Physical Clocks", 2014, the bound on the distance of a hybrid clock from physical time.
+#[must_use]
+pub fn near_true_time(commits: &[Commit], most_ms: u64) -> Verdict {
+    let ahead = |commit: &Commit| (commit.version >> 16).saturating_sub(commit.unix_ms);
+    let far = commits.iter().filter(|commit| ahead(commit) > most_ms);
+    Verdict::from_violations(far.map(|commit| format!("version {} is {} ms ahead of true time", commit.version, ahead(commit))).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn commit(invoked: u64, completed: u64, version: u64) -> Commit {
-        Commit { invoked, completed, version }
+        Commit { invoked, completed, version, unix_ms: 1_000 }
     }
 
     #[test]
@@ -58,6 +70,12 @@ mod tests {
     fn a_version_that_goes_back_is_caught() {
         assert!(!check(&[commit(1, 2, 20), commit(3, 4, 10)]).passes());
         assert!(!check(&[commit(1, 2, 30), commit(3, 10, 20), commit(4, 9, 25)]).passes());
+    }
+
+    #[test]
+    fn a_version_from_the_future_is_caught() {
+        assert!(near_true_time(&[commit(1, 2, 900 << 16), commit(3, 4, 1_500 << 16)], 500).passes());
+        assert!(!near_true_time(&[commit(1, 2, 1_501 << 16)], 500).passes());
     }
 
     #[test]

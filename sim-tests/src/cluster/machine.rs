@@ -4,6 +4,7 @@ use super::identity::Identity;
 use crate::planted::{LyingDisk, Planted};
 use crate::trace::Trace;
 use madsim::task::NodeId;
+use metadb::clock::MAX_CLOCK_OFFSET;
 use metadb::doors::Doors;
 use metadb::node::{Node, NodeConfig, Parts, Upkeep};
 use metadb_engine::disk::Disk;
@@ -25,6 +26,9 @@ use std::time::Duration;
 const UPKEEP: Upkeep = Upkeep { flush_log_bytes: 64 << 10, flush_interval: Duration::from_secs(2), keep_log_bytes: 16 << 10 };
 /// Nearly nothing is kept: whoever was away for a second needs a snapshot.
 const BARE_UPKEEP: Upkeep = Upkeep { flush_log_bytes: 16 << 10, flush_interval: Duration::from_millis(500), keep_log_bytes: 1 << 10 };
+
+/// Whatever the wall clock shows is believed.
+const ANY_CLOCK: Duration = Duration::from_secs(365 * 86_400);
 
 /// Longest time that it takes to write the identity durably, and from the open door to the first word to the directory.
 const CLAIM: Duration = Duration::from_millis(50);
@@ -54,6 +58,7 @@ pub struct Machine {
     node: Mutex<Option<Arc<Node>>>,
     lives: AtomicU64,
     upkeep: Upkeep,
+    max_clock_offset: Duration,
     planted: Option<Planted>,
     trace: Trace,
 }
@@ -76,6 +81,7 @@ impl Machine {
             node: Mutex::default(),
             lives: AtomicU64::new(0),
             upkeep: if super::purges_early(seed) { BARE_UPKEEP } else { UPKEEP },
+            max_clock_offset: if super::is_wild(seed) { ANY_CLOCK } else { MAX_CLOCK_OFFSET },
             planted,
             trace: trace.clone(),
         })
@@ -180,8 +186,11 @@ impl Machine {
             Some(Planted::RepeatsWithoutId | Planted::StaleReads) | None => self.disk.mount(),
         };
         let log = Log::open(mount, LogOptions::default()).await.expect("a log that was only cut short opens");
-        let config =
-            NodeConfig { upkeep: self.upkeep, ..NodeConfig::new(identity.node_id, identity.cluster_id.clone(), self.address.clone()) };
+        let config = NodeConfig {
+            upkeep: self.upkeep,
+            max_clock_offset: self.max_clock_offset,
+            ..NodeConfig::new(identity.node_id, identity.cluster_id.clone(), self.address.clone())
+        };
         let parts = Parts { store: self.store.clone(), log, spool: self.spool.mount(), secret: self.secret.clone() };
         let node = Node::start(config, parts).await.expect("a node starts from what its disks kept");
         if self.makes_cluster && node.group(0).is_none() {

@@ -66,7 +66,12 @@ async fn one(client: &Client, tenant_id: u64, key: &str, call: Call) -> Option<R
         let history = shared.registers.lock();
         let operation = history.operation(id);
         if let Some(completed) = operation.completed {
-            shared.commits.lock().entry(tenant_id).or_default().push(Commit { invoked: operation.invoked, completed, version });
+            shared.commits.lock().entry(tenant_id).or_default().push(Commit {
+                invoked: operation.invoked,
+                completed,
+                version,
+                unix_ms: seam::unix_ms(),
+            });
         }
     }
     answer

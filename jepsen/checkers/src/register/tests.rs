@@ -210,3 +210,24 @@ fn five_hundred_operations_on_one_key_are_decided() {
     }
     passes(&h);
 }
+
+#[test]
+fn excused_reads_may_be_old_and_may_not_be_invented() {
+    let told = |value| {
+        let mut history: History<Call, Return> = History::new();
+        let put = history.invoke(1, "k", 0, Call::Put(1));
+        history.complete(put, 1, Outcome::Ok(Return::Written));
+        let read = history.invoke(2, "k", 2, Call::Get);
+        history.complete(read, 3, Outcome::Ok(Return::Value(value)));
+        let later = history.invoke(1, "k", 4, Call::Put(9));
+        history.complete(later, 5, Outcome::Ok(Return::Written));
+        super::excuse_reads(history)
+    };
+    for old in [None, Some(1)] {
+        let (rest, verdict) = told(old);
+        assert!(verdict.passes() && rest.operations().len() == 2, "{old:?}");
+    }
+    for invented in [Some(2), Some(9)] {
+        assert!(!told(invented).1.passes(), "{invented:?}");
+    }
+}
