@@ -51,6 +51,8 @@ pub struct Report {
     pub bites: Bites,
     /// Elections won.
     pub elections: usize,
+    /// Steps of replicas judged by Raft's invariants.
+    pub steps: u64,
     /// Snapshots installed.
     pub snapshots: u64,
     /// What is wrong. Empty: nothing.
@@ -88,6 +90,7 @@ pub fn seed(seed: u64, plan: Plan) -> Report {
         operations: (0, 0, 0),
         bites: Bites::new(),
         elections: 0,
+        steps: 0,
         snapshots: 0,
         violations: vec![format!("panic: {text}")],
         recent: Vec::new(),
@@ -139,6 +142,7 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
         operations: (registers.0 + files.0, registers.1 + files.1, registers.2 + files.2),
         bites,
         elections: seen.elections(),
+        steps: seen.judge.steps(),
         snapshots: seen.snapshots(),
         recent: if violations.is_empty() { Vec::new() } else { trace.recent() },
         violations,

@@ -53,6 +53,7 @@ pub fn violations(shared: &Shared, seen: &Seen, last: &Final, cluster: &Cluster)
     }
     judge("tree", tree::check(&shared.files.lock(), &last.entries));
     judge("leaders", leaders::check(&seen.claims));
+    judge("raft", seen.judge.verdict());
     let mut samples = seen.samples.clone();
     samples.extend_from_slice(&last.samples);
     judge("replicas", replicas::same_index_same_state(&samples));

@@ -5,7 +5,9 @@
 use crate::cluster::Cluster;
 use crate::trace::Trace;
 use checkers::leaders::Claim;
+use checkers::raft::{self, Judge};
 use checkers::replicas::Sample;
+use metadb::raft::probe::{self, Did, Written};
 use metadb_proto::v1::Role;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +30,8 @@ pub struct Seen {
     pub installed: BTreeMap<(u64, u64, u32), u64>,
     /// Problems that replicas told of.
     pub problems: BTreeSet<String>,
+    /// Raft's invariants, at every step.
+    pub judge: Judge,
 }
 
 impl Seen {
@@ -48,15 +52,18 @@ impl Seen {
 pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut known = BTreeSet::new();
+    drop(probe::take());
     for look in 1_u64.. {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
             break;
         }
         tokio::time::sleep(LOOK).await;
+        judge_steps(cluster, &mut seen.judge);
         for machine in cluster.machines() {
             let Some(node) = machine.node() else { continue };
             for group in node.groups() {
                 let status = group.status();
+                seen.judge.step(&stands(node.node_id(), &status));
                 let installed = group.snapshots_installed();
                 if seen.installed.insert((node.node_id(), machine.lives(), status.group_id), installed).unwrap_or(0) < installed {
                     trace.event(format_args!("node {} installed a snapshot of group {}", node.node_id(), status.group_id));
@@ -74,7 +81,47 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
             seen.samples.extend(samples(cluster, trace).await);
         }
     }
+    judge_steps(cluster, &mut seen.judge);
     seen
+}
+
+/// All that replicas did since this was last called.
+fn judge_steps(cluster: &Cluster, judge: &mut Judge) {
+    for event in probe::take() {
+        let machine = cluster.machines().iter().find(|machine| machine.placed_at() == event.machine);
+        let Some(identity) = machine.and_then(|machine| machine.identity()) else { continue };
+        judge.step(&raft::Event { node_id: identity.node_id, group_id: event.group_id, what: what(event.did) });
+    }
+}
+
+fn stands(node_id: u64, status: &metadb_proto::v1::GroupStatus) -> raft::Event {
+    let positions = raft::Positions {
+        purged: status.purged_index,
+        flushed: status.flushed_index,
+        applied: status.applied_index,
+        committed: status.committed_index,
+        last: status.last_log_index,
+    };
+    raft::Event { node_id, group_id: status.group_id, what: raft::What::Stands(positions) }
+}
+
+fn what(did: Did) -> raft::What {
+    match did {
+        Did::Opened { vote, purged, log, applied } => raft::What::Opened { vote, purged, log: entries(log), applied },
+        Did::Voted { term, candidate, leads } => raft::What::Voted { term, candidate, leads },
+        Did::Appended { append, entries: written } => raft::What::Appended { append, entries: entries(written) },
+        Did::Durable { append } => raft::What::Durable { append },
+        Did::Truncated { from } => raft::What::Truncated { from },
+        Did::Purged { through } => raft::What::Purged { through },
+        Did::Flushed { through } => raft::What::Flushed { through },
+        Did::Applied { entries: applied } => raft::What::Applied { entries: entries(applied) },
+        Did::Installed { through } => raft::What::Installed { through },
+    }
+}
+
+fn entries(written: Vec<Written>) -> Vec<raft::Entry> {
+    let entry = |Written { index, term, digest, voters }| raft::Entry { index, term, digest, voters };
+    written.into_iter().map(entry).collect()
 }
 
 /// The state of every replica that answers now.

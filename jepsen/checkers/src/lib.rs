@@ -10,6 +10,7 @@
 //! | [`versions`] | versions rise in real time |
 //! | [`replicas`] | replicas that applied the same log are the same |
 //! | [`leaders`] | a term has one leader |
+//! | [`raft`] | Raft's invariants, at every step of every replica |
 //! | [`tree`] | each file is reachable under exactly one name; no cycle, no orphan |
 //!
 //! An unknown outcome is never taken for a failure: it stays open to the end of the history. A search that runs out of its budget is
@@ -21,6 +22,7 @@ pub mod acknowledged;
 pub mod history;
 pub mod leaders;
 pub mod linearizable;
+pub mod raft;
 pub mod register;
 pub mod replicas;
 pub mod tree;

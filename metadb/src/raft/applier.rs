@@ -5,6 +5,8 @@
 
 use super::codec::{decode_log_id, decode_stored_membership, encode_log_id, encode_stored_membership};
 use super::log_store::io_error;
+#[cfg(madsim)]
+use super::probe;
 use super::snapshot::{self, SnapshotData, SnapshotError};
 use super::watch::{OrderedWatch, Receiver, Sender};
 use super::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, Types};
@@ -156,6 +158,8 @@ impl Applier {
         let mut point = self.progress.applied();
         let mut inputs = Vec::with_capacity(batch.len());
         let mut responders: Vec<Option<ApplyResponder<Types>>> = Vec::with_capacity(batch.len());
+        #[cfg(madsim)]
+        let entries: Vec<_> = batch.iter().map(|(entry, _)| probe::written(entry)).collect();
         for (entry, responder) in batch {
             point.position = Some(entry.log_id);
             if let EntryPayload::Membership(membership) = &entry.payload {
@@ -167,6 +171,8 @@ impl Applier {
         let outcomes = self.machine.apply(inputs).map_err(io_error)?;
         assert_eq!(outcomes.len(), responders.len(), "the machine answers every entry");
         self.progress.note_applied(point);
+        #[cfg(madsim)]
+        probe::tell(self.group_id, || probe::Did::Applied { entries });
         for (responder, outcome) in responders.into_iter().zip(outcomes) {
             if let Some(responder) = responder {
                 responder.send(Answer(outcome));
@@ -261,6 +267,8 @@ impl RaftStateMachine<Types> for Applier {
             return Err(io::Error::other(format!("the snapshot holds {:?} and says that it holds {:?}", point.position, meta.last_log_id)));
         }
         *self.progress.view.write() = self.machine.view();
+        #[cfg(madsim)]
+        probe::tell(self.group_id, || probe::Did::Installed { through: point.position.map_or(0, |id| id.index) });
         self.progress.note_flushed(point.clone());
         self.progress.note_applied(point);
         self.progress.installed.fetch_add(1, Ordering::Relaxed);

@@ -5,11 +5,14 @@
 //! is committed and what is purged ride along with a later sync: losing them costs a replay, not data.
 
 use super::codec::{decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote};
+#[cfg(madsim)]
+use super::probe;
 use super::{Entry, LogId, Types, Vote};
 use bytes::Bytes;
 use futures::Stream;
 use metadb_engine::EngineError;
 use metadb_engine::log::{Log, LogOp, Record};
+use metadb_proto::planted::{self, Bug};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
 use parking_lot::Mutex;
@@ -41,9 +44,18 @@ pub(crate) struct Sizes {
     last: Option<u64>,
     total: u64,
     samples: VecDeque<(u64, u64)>,
+    /// Appends so far, for whoever watches the simulator.
+    #[cfg(madsim)]
+    appends: u64,
 }
 
 impl Sizes {
+    #[cfg(madsim)]
+    fn appends(&mut self) -> u64 {
+        self.appends += 1;
+        self.appends
+    }
+
     fn append(&mut self, index: u64, bytes: u64) {
         self.last = Some(index);
         self.total += bytes;
@@ -95,6 +107,17 @@ impl GroupLog {
     /// Whether this replica has voted or stored anything before.
     pub(crate) fn has_history(&self) -> bool {
         self.log.group(self.group_id).is_some_and(|state| state.vote.is_some())
+    }
+
+    /// Tells what it begins with.
+    #[cfg(madsim)]
+    pub(crate) async fn tell_opened(&self, applied: u64) -> io::Result<()> {
+        let mut reader = self.clone();
+        let vote = reader.read_vote().await?.as_ref().map(probe::vote);
+        let purged = reader.get_log_state().await?.last_purged_log_id.map(|id| id.index);
+        let log = reader.try_get_log_entries(purged.map_or(0, |index| index + 1)..).await?.iter().map(probe::written).collect();
+        probe::tell(self.group_id, || probe::Did::Opened { vote, purged: purged.unwrap_or(0), log, applied });
+        Ok(())
     }
 
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -227,7 +250,18 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write_durably(LogOp::Vote { group: self.group_id, bytes: encode_vote(vote) }).await
+        let op = LogOp::Vote { group: self.group_id, bytes: encode_vote(vote) };
+        if planted::is(Bug::VoteIsNotSynced) {
+            self.write_lazily(op);
+        } else {
+            self.write_durably(op).await?;
+        }
+        #[cfg(madsim)]
+        probe::tell(self.group_id, || {
+            let (term, candidate, leads) = probe::vote(vote);
+            probe::Did::Voted { term, candidate, leads }
+        });
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -249,26 +283,50 @@ impl RaftLogStorage<Types> for GroupLog {
         I::IntoIter: OptionalSend,
     {
         let mut records = Vec::new();
+        #[cfg(madsim)]
+        let mut written = Vec::new();
         {
             let mut sizes = self.sizes.lock();
             for entry in entries {
+                #[cfg(madsim)]
+                written.push(probe::written(&entry));
                 let bytes = encode_entry(&entry);
                 sizes.append(entry.log_id.index, bytes.len() as u64);
                 records.push(Record { index: entry.log_id.index, bytes });
             }
         }
         let op = LogOp::Append { group: self.group_id, entries: records };
-        self.log.submit(vec![op], Box::new(move |result| callback.io_completed(result.map_err(io_error))));
+        #[cfg(madsim)]
+        let (group_id, append) = (self.group_id, self.sizes.lock().appends());
+        #[cfg(madsim)]
+        probe::tell(group_id, || probe::Did::Appended { append, entries: written });
+        if planted::is(Bug::AppendIsNotSynced) {
+            self.write_lazily(op);
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
+        let durable = move |result: Result<(), EngineError>| {
+            #[cfg(madsim)]
+            if result.is_ok() {
+                probe::tell(group_id, || probe::Did::Durable { append });
+            }
+            callback.io_completed(result.map_err(io_error));
+        };
+        self.log.submit(vec![op], Box::new(durable));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let from_index = last_log_id.map_or(0, |id| id.index + 1);
         self.sizes.lock().truncate(from_index);
+        #[cfg(madsim)]
+        probe::tell(self.group_id, || probe::Did::Truncated { from: from_index });
         self.write_durably(LogOp::Truncate { group: self.group_id, from_index }).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        #[cfg(madsim)]
+        probe::tell(self.group_id, || probe::Did::Purged { through: log_id.index });
         self.write_lazily(LogOp::Purge { group: self.group_id, through_index: log_id.index, mark: encode_log_id(&log_id) });
         Ok(())
     }

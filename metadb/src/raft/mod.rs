@@ -15,6 +15,8 @@ pub(crate) mod link;
 pub(crate) mod log_store;
 pub(crate) mod messages;
 pub(crate) mod network;
+#[cfg(madsim)]
+pub mod probe;
 pub(crate) mod replica;
 pub(crate) mod rt;
 pub(crate) mod serve;

@@ -178,6 +178,8 @@ impl Replica {
         let restarted = log.has_history();
         let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&spool)).await?;
         let progress = applier.progress();
+        #[cfg(madsim)]
+        log.tell_opened(progress.applied().position.map_or(0, |id| id.index)).await.map_err(|error| probe_error(&error))?;
         let network = Network { links, node_id, group_id };
         let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
         raft.runtime_config().elect(!restarted);
@@ -390,6 +392,8 @@ impl Replica {
 
     /// Notes that everything up to a point is durable, and purges the log behind it but for about `budget` bytes.
     pub(crate) async fn note_flushed(&self, point: Point, budget: u64) -> Result<(), Error> {
+        #[cfg(madsim)]
+        super::probe::tell(self.group_id, || super::probe::Did::Flushed { through: point.position.map_or(0, |id| id.index) });
         self.progress.note_flushed(point);
         let Some(flushed) = self.progress.flushed() else { return Ok(()) };
         let Some(upto) = self.log.purgeable(budget).map(|index| index.min(flushed)) else { return Ok(()) };
@@ -432,6 +436,11 @@ impl Replica {
             tracing::warn!(group_id = self.group_id, %error, "a replica did not stop cleanly");
         }
     }
+}
+
+#[cfg(madsim)]
+fn probe_error(error: &std::io::Error) -> OpenError {
+    OpenError::Log(Fatal::StorageError(openraft::StorageError::read(openraft::AnyError::new(error))))
 }
 
 /// Notices when the core dies: a panic changes no state that could be looked at, it only drops the sender of the metrics.

@@ -107,7 +107,8 @@ impl Machine {
         *self.placed.lock() = Some(at);
     }
 
-    pub(super) fn placed_at(&self) -> NodeId {
+    /// Its number in the simulator.
+    pub(crate) fn placed_at(&self) -> NodeId {
         self.placed.lock().expect("set when the cluster is made")
     }
 

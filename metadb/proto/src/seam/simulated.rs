@@ -13,6 +13,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// A simulated machine.
+pub type Machine = NodeId;
+
+/// The machine whose task this is.
+#[must_use]
+pub fn machine() -> Machine {
+    madsim::plugin::node()
+}
+
 /// The rate of a clock that is right.
 pub const TRUE_RATE: u32 = 1000;
 
