@@ -1,21 +1,29 @@
-//! What is proposed to a group: many commands in one log entry, and the version that its leader proposes for them.
+//! What is proposed to a group: many commands in one log entry, the version that its leader proposes for them, and the feature level by
+//! whose rules every replica judges them.
 //!
-//! `format u8 = 1, proposed u64, count u32`, then per command `kind u8, length u32, protobuf`. Numbers are big-endian.
+//! `format u8 = 2, level u16, proposed u64, count u32`, then per command `kind u8, length u32, protobuf`. Numbers are big-endian. Format 1
+//! has no level, and is of level 1.
+//!
+//! A build that can't read a proposal stops its replica: it must not answer with an error what another build carries out.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use metadb_proto::{Version, v1};
+use metadb_proto::{Version, level, v1};
 use prost::Message;
 
-const FORMAT: u8 = 1;
+/// The format of the first builds: written by none any more, read as long as [`level::OLDEST`] is 1.
+const FORMAT_1: u8 = 1;
+const FORMAT: u8 = 2;
 const KIND_TRANSACT: u8 = 1;
 const KIND_ADOPT_SHARD: u8 = 2;
 const KIND_DROP_SHARD: u8 = 3;
-const HEADER_BYTES: usize = 1 + 8 + 4;
+const HEADER_BYTES: usize = 1 + 2 + 8 + 4;
 const COMMAND_HEADER_BYTES: usize = 1 + 4;
 
 /// The body of a log entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
+    /// By whose rules it is judged.
+    pub level: u16,
     /// The leader's clock.
     pub proposed: Version,
     /// In order.
@@ -46,10 +54,16 @@ pub enum CommandError {
         bytes: usize,
     },
     /// A format that this build does not know.
-    #[error("proposal format {format}, this build knows {FORMAT}")]
+    #[error("proposal format {format}, this build knows {FORMAT_1} to {FORMAT}")]
     Format {
         /// Which.
         format: u8,
+    },
+    /// A feature level that this build does not know.
+    #[error("feature level {level}, this build knows {} to {}", level::OLDEST, level::NEWEST)]
+    Level {
+        /// Which.
+        level: u16,
     },
     /// A kind of command that this build does not know.
     #[error("command kind {kind} is not known to this build")]
@@ -67,7 +81,27 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// Whether another build may be able to read it; else the bytes are damaged.
+    #[must_use]
+    pub fn is_of_another_build(&self) -> bool {
+        match self {
+            CommandError::Format { .. } | CommandError::Level { .. } | CommandError::Kind { .. } => true,
+            CommandError::Short | CommandError::Trailing { .. } | CommandError::Body { .. } => false,
+        }
+    }
+}
+
 impl Command {
+    /// The lowest feature level at which it may be proposed: builds that know only lower ones can't carry it out. What a new level brings
+    /// is told apart here.
+    #[must_use]
+    pub fn level(&self) -> u16 {
+        match self {
+            Command::Transact(_) | Command::AdoptShard(_) | Command::DropShard(_) => 1,
+        }
+    }
+
     /// Bytes that it takes in a proposal.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
@@ -111,6 +145,7 @@ impl Proposal {
         let commands: usize = self.commands.iter().map(Command::encoded_len).sum();
         let mut out = BytesMut::with_capacity(HEADER_BYTES + commands);
         out.put_u8(FORMAT);
+        out.put_u16(self.level);
         out.put_u64(self.proposed.0);
         out.put_u32(u32::try_from(self.commands.len()).expect("a proposal is bounded far below that"));
         for command in &self.commands {
@@ -125,8 +160,13 @@ impl Proposal {
     /// [`CommandError`].
     pub fn decode(mut bytes: Bytes) -> Result<Self, CommandError> {
         let format = bytes.try_get_u8().map_err(|_| CommandError::Short)?;
-        if format != FORMAT {
-            return Err(CommandError::Format { format });
+        let level = match format {
+            FORMAT_1 => 1,
+            FORMAT => bytes.try_get_u16().map_err(|_| CommandError::Short)?,
+            format => return Err(CommandError::Format { format }),
+        };
+        if !(level::OLDEST..=level::NEWEST).contains(&level) {
+            return Err(CommandError::Level { level });
         }
         let proposed = Version(bytes.try_get_u64().map_err(|_| CommandError::Short)?);
         let count = bytes.try_get_u32().map_err(|_| CommandError::Short)?;
@@ -139,7 +179,7 @@ impl Proposal {
             }
             commands.push(Command::decode(kind, bytes.split_to(length))?);
         }
-        if bytes.is_empty() { Ok(Proposal { proposed, commands }) } else { Err(CommandError::Trailing { bytes: bytes.len() }) }
+        if bytes.is_empty() { Ok(Proposal { level, proposed, commands }) } else { Err(CommandError::Trailing { bytes: bytes.len() }) }
     }
 }
 
@@ -152,13 +192,16 @@ mod tests {
         let adopt = v1::AdoptShardRequest { group_id: 3, range: Some(range), epoch: 2 };
         let header = v1::RequestHeader { tenant_id: 7, ..Default::default() };
         let transact = v1::TransactRequest { header: Some(header), ..Default::default() };
-        Proposal { proposed: Version(0x0102), commands: vec![Command::AdoptShard(adopt), Command::Transact(transact)] }
+        Proposal { level: 2, proposed: Version(0x0102), commands: vec![Command::AdoptShard(adopt), Command::Transact(transact)] }
     }
 
     #[test]
     fn the_bytes_are_frozen() {
-        let expected = "01000000000000010200000002020000000b080312050807 1a016d1802 01000000040a020807".replace(' ', "");
+        let commands = "020000000b0803120508071a016d180201000000040a020807";
+        let expected = format!("02000200000000000001020000000{}{commands}", 2);
         assert_eq!(hex::encode(proposal().encode()), expected);
+        let first = hex::decode(format!("0100000000000001020000000{}{commands}", 2)).expect("hex");
+        assert_eq!(Proposal::decode(first.into()), Ok(Proposal { level: 1, ..proposal() }), "of the first builds");
     }
 
     #[test]
@@ -171,8 +214,16 @@ mod tests {
         let mut longer = bytes.to_vec();
         longer.push(0);
         assert_eq!(Proposal::decode(longer.into()), Err(CommandError::Trailing { bytes: 1 }));
-        let mut newer = bytes.to_vec();
-        newer[0] = 9;
-        assert_eq!(Proposal::decode(newer.into()), Err(CommandError::Format { format: 9 }));
+        let with = |at: usize, byte: u8| {
+            let mut other = bytes.to_vec();
+            other[at] = byte;
+            let error = Proposal::decode(other.into()).expect_err("of another build");
+            assert!(error.is_of_another_build());
+            error
+        };
+        assert_eq!(with(0, 9), CommandError::Format { format: 9 });
+        assert_eq!(with(1, 1), CommandError::Level { level: 0x0102 });
+        assert_eq!(with(2, 0), CommandError::Level { level: 0 });
+        assert_eq!(with(HEADER_BYTES, 99), CommandError::Kind { kind: 99 });
     }
 }

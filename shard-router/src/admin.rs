@@ -100,6 +100,7 @@ calls! {
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse,
     adopt_shard: AdoptShardRequest => AdoptShardResponse,
     drop_shard: DropShardRequest => DropShardResponse,
+    raise_level: RaiseLevelRequest => RaiseLevelResponse,
 }
 
 impl Router {

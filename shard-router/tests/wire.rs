@@ -128,6 +128,9 @@ impl NodeAdmin for Door {
     async fn drop_shard(&self, _: Request<v1::DropShardRequest>) -> Result<Response<v1::DropShardResponse>, Status> {
         Ok(Response::new(v1::DropShardResponse::default()))
     }
+    async fn raise_level(&self, _: Request<v1::RaiseLevelRequest>) -> Result<Response<v1::RaiseLevelResponse>, Status> {
+        Ok(Response::new(v1::RaiseLevelResponse::default()))
+    }
     async fn flush(&self, _: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {
         Ok(Response::new(v1::FlushResponse::default()))
     }
@@ -280,7 +283,7 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     let memory = Memory::new();
     let _server = Server::start(Door { memory: memory.clone(), this: this.clone(), leader: this.clone() }).await;
     let operator = Operator::new(router(&this, Transport::Framed));
-    let cluster = v1::ClusterRecord { cluster_id: "c".repeat(32), replicas: 1, initial_groups: 2, created_at_ms: 1 };
+    let cluster = v1::ClusterRecord { cluster_id: "c".repeat(32), replicas: 1, initial_groups: 2, created_at_ms: 1, feature_level: 1 };
     let node = v1::NodeRecord { node: Some(this.clone()), ..Default::default() };
     operator.bootstrap(cluster.clone(), node.clone()).await.expect("made");
     operator.bootstrap(cluster.clone(), node.clone()).await.expect("again");
@@ -292,6 +295,8 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     assert_eq!(operator.join(at("127.0.0.1:1")).await.expect("joined anew").1, 3);
     assert_eq!(operator.nodes().await.expect("listed").len(), 2, "the one that never came up is gone");
     assert!(matches!(operator.join(at(&this.address)).await, Err(Error::AlreadyExists { .. })));
+
+    feature_levels(&operator, &this).await;
 
     let mut reconciler = Reconciler::new(operator.clone(), this);
     while reconciler.round().await.expect("a round") > 0 {}
@@ -323,6 +328,25 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     assert!(operator.keys().await.expect("listed").is_empty(), "its keys went with it");
     assert_eq!(operator.create_tenant("acme").await.expect("the name is free").state(), v1::tenant_record::State::Active);
     assert_eq!(operator.status().await.expect("told").groups.len(), 3);
+}
+
+/// Of the two nodes in the directory, one after the other gets a newer build; then the level rises, and an older build stays out.
+async fn feature_levels(operator: &Operator, this: &NodeRef) {
+    let of = |node_id, address: &str, newest_level: u32| {
+        let node = Some(NodeRef { node_id, address: address.into() });
+        v1::NodeRecord { node, oldest_level: newest_level.min(2), newest_level, ..Default::default() }
+    };
+    let told = |result: Result<(String, u64), Error>| result.expect_err("refused").to_string();
+    assert!(told(operator.join(of(3, "127.0.0.1:1", 3)).await).contains("install an older build"), "it knows 2 and 3, the cluster is at 1");
+    let both = |newest_level| v1::NodeRecord { oldest_level: 1, ..of(3, "127.0.0.1:1", newest_level) };
+    operator.join(both(2)).await.expect("knows 1 and 2");
+    assert!(matches!(operator.raise_level(2).await, Err(Error::Invalid { .. })), "the first node knows only 1");
+    operator.join(v1::NodeRecord { oldest_level: 1, ..of(1, &this.address, 2) }).await.expect("upgraded");
+    operator.raise_level(2).await.expect("all know it");
+    operator.raise_level(1).await.expect("changes nothing");
+    assert_eq!(operator.cluster().await.expect("told").feature_level, 2);
+    assert!(told(operator.join(both(1)).await).contains("install a newer build"), "downgraded");
+    operator.join(both(2)).await.expect("and back");
 }
 
 async fn authenticates(operator: &Operator, key: &v1::KeyRecord) {

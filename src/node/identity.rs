@@ -4,9 +4,9 @@ use super::{RETRY_EVERY, TELL_EVERY};
 use crate::config::NodeConfig;
 use crate::datadir::{DataDir, Identity};
 use crate::failure::{Code, Failure};
-use metadb_proto::Error;
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::v1::{ClusterRecord, NodeRecord, NodeRef};
+use metadb_proto::{Error, level};
 use shard_router::operator::Operator;
 use shard_router::{Router, RouterConfig};
 
@@ -64,6 +64,8 @@ pub(super) fn record(config: &NodeConfig, node_id: u64) -> NodeRecord {
         labels: config.labels.clone().into_iter().collect(),
         joined_at_ms: 0,
         build: super::build(),
+        oldest_level: level::OLDEST.into(),
+        newest_level: level::NEWEST.into(),
     }
 }
 
@@ -76,6 +78,7 @@ pub(super) async fn announce(config: &NodeConfig, identity: &Identity, operator:
             created_at_ms: metadb_proto::seam::unix_ms(),
             replicas: config.cluster.replicas,
             initial_groups: config.cluster.initial_groups,
+            feature_level: level::NEWEST.into(),
         };
         patiently("making the cluster", || operator.bootstrap(cluster.clone(), node.clone())).await?;
     }

@@ -6,6 +6,7 @@
 pub mod directory;
 pub mod error;
 pub mod kv;
+pub mod level;
 pub mod limits;
 pub mod planted;
 pub mod principal;

@@ -8,8 +8,8 @@ use metadb_proto::principal::Action;
 use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{
     AdoptShardRequest, AdoptShardResponse, ChangeMembersRequest, ChangeMembersResponse, CreateReplicaRequest, CreateReplicaResponse,
-    DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
-    TransferLeaderResponse,
+    DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, RaiseLevelRequest, RaiseLevelResponse, StatusRequest, StatusResponse,
+    TransferLeaderRequest, TransferLeaderResponse,
 };
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -84,6 +84,12 @@ impl NodeAdmin for NodeAdminDoor {
         let request = self.admit(request, Action::Operate).await?;
         let version = self.own(request.group_id, Command::DropShard(request)).await?;
         Ok(Response::new(DropShardResponse { version }))
+    }
+
+    async fn raise_level(&self, request: Request<RaiseLevelRequest>) -> Result<Response<RaiseLevelResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let feature_level = self.0.node.raise_level(request)?.into();
+        Ok(Response::new(RaiseLevelResponse { feature_level }))
     }
 
     async fn flush(&self, request: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {

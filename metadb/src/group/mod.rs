@@ -4,8 +4,11 @@
 //! [`Error::Exhausted`]; nothing waits past its deadline. Not here: what a command does ([`crate::machine`]), who owns a key range.
 
 mod barrier;
+mod level;
 mod members;
 mod proposer;
+
+pub(crate) use level::LevelInForce;
 
 use crate::command::Command;
 use crate::machine::{Outcome, View};
@@ -23,18 +26,20 @@ pub struct Group {
     group_id: u32,
     node_id: u64,
     replica: Arc<Replica>,
+    level: LevelInForce,
     proposer: proposer::Proposer,
     barrier: barrier::Barrier,
 }
 
 impl Group {
     /// Starts the tasks around a replica.
-    pub(crate) fn start(node_id: u64, replica: Replica) -> Arc<Self> {
+    pub(crate) fn start(node_id: u64, replica: Replica, level: LevelInForce) -> Arc<Self> {
         let replica = Arc::new(replica);
         Arc::new(Group {
             group_id: replica.group_id(),
             node_id,
-            proposer: proposer::Proposer::start(Arc::clone(&replica)),
+            proposer: proposer::Proposer::start(Arc::clone(&replica), level.clone()),
+            level,
             barrier: barrier::Barrier::start(Arc::clone(&replica)),
             replica,
         })
@@ -54,6 +59,7 @@ impl Group {
     /// command was handed to Raft.
     pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Outcome, Error> {
         self.redirect_unless_leader()?;
+        self.level.allows(command.level())?;
         self.proposer.propose(command, deadline).await
     }
 

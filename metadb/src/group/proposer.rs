@@ -2,6 +2,7 @@
 //!
 //! Alone, a command leaves at once; under load batches grow by themselves, since only so many entries are in flight.
 
+use super::LevelInForce;
 use crate::command::{Command, Proposal};
 use crate::machine::Outcome;
 use crate::raft::replica::Replica;
@@ -56,9 +57,9 @@ fn late() -> Error {
 
 impl Proposer {
     /// Starts the task that empties the queue. It ends with the last handle.
-    pub(super) fn start(replica: Arc<Replica>) -> Self {
+    pub(super) fn start(replica: Arc<Replica>, level: LevelInForce) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
-        tokio::spawn(run(replica, waiting));
+        tokio::spawn(run(replica, level, waiting));
         Proposer { queue, room: Arc::new(Semaphore::new(QUEUE_KIB)) }
     }
 
@@ -91,20 +92,20 @@ fn unknown(message: &str) -> Error {
 
 type Replies = Vec<oneshot::Sender<Result<Outcome, Error>>>;
 
-async fn run(replica: Arc<Replica>, mut queue: mpsc::Receiver<Waiting>) {
+async fn run(replica: Arc<Replica>, level: LevelInForce, mut queue: mpsc::Receiver<Waiting>) {
     let mut in_flight = FuturesUnordered::new();
     let mut held: Option<Waiting> = None;
     loop {
         let has_room = in_flight.len() < ENTRIES_IN_FLIGHT;
         if has_room && let Some(first) = held.take() {
-            in_flight.extend(propose(&replica, &mut queue, first, &mut held).await);
+            in_flight.extend(propose(&replica, level.get(), &mut queue, first, &mut held).await);
             continue;
         }
         tokio::select! {
             biased;
             Some((replies, result)) = in_flight.next(), if !in_flight.is_empty() => answer(replies, result),
             first = queue.recv(), if has_room => match first {
-                Some(first) => in_flight.extend(propose(&replica, &mut queue, first, &mut held).await),
+                Some(first) => in_flight.extend(propose(&replica, level.get(), &mut queue, first, &mut held).await),
                 None if in_flight.is_empty() => return,
                 None => {
                     while let Some((replies, result)) = in_flight.next().await {
@@ -120,6 +121,7 @@ async fn run(replica: Arc<Replica>, mut queue: mpsc::Receiver<Waiting>) {
 /// Takes a batch off the queue and hands it to Raft. A command that would make it too large is held for the next.
 async fn propose(
     replica: &Replica,
+    level: u16,
     queue: &mut mpsc::Receiver<Waiting>,
     first: Waiting,
     held: &mut Option<Waiting>,
@@ -150,7 +152,7 @@ async fn propose(
         return None;
     }
     let submitted = match replica.clocks().proposable() {
-        Ok(unix_ms) => replica.submit(Proposal { proposed: Version::from_unix_ms(unix_ms), commands }.encode()).await,
+        Ok(unix_ms) => replica.submit(Proposal { level, proposed: Version::from_unix_ms(unix_ms), commands }.encode()).await,
         Err(error) => Err(error),
     };
     match submitted {

@@ -66,7 +66,8 @@ impl Run<'_> {
                 count += 1;
                 *range_keys += 1;
                 let most = self.overlay.meter.rules().range_condition_keys;
-                if *range_keys > most {
+                let keys = if self.overlay.meter.rules().ranges_share_their_bound { *range_keys } else { count };
+                if keys > most {
                     let limit = format!("ranges of at most {most} keys together; compare smaller ones");
                     return Err(Error::invalid("conditions.range_unchanged", limit, "more").into());
                 }

@@ -4,8 +4,8 @@
 //!   what was flushed; entries at or before the applied position never come again.
 //! * A command sees what all commands before it did, in the same call or not, so how entries are cut into calls changes nothing.
 //! * Each command gets a version above all before it. Conditions and operations are judged here, in log order: no locks, nothing to undo.
-//! * Bytes from a proposal are never believed: what can't be is an outcome with an error, the same on each replica. Stored bytes that
-//!   don't decode stop the replica.
+//! * What a proposal asks is never believed: what can't be is an outcome with an error, the same on each replica. Each is judged by the
+//!   rules of the feature level that it names. A proposal that this build can't read, and stored bytes that don't decode, stop the replica.
 //!
 //! Not here: who leads, what is durable, who waits for an outcome (`raft`, [`crate::group`]).
 
@@ -20,7 +20,7 @@ mod transact;
 pub use crate::read::View;
 pub use crate::rows::applied::Applied;
 
-use crate::command::{Command, Proposal};
+use crate::command::{Command, CommandError, Proposal};
 use crate::rows;
 use bytes::Bytes;
 use metadb_engine::{Cf, EngineError, Store, WriteBatch};
@@ -29,6 +29,7 @@ use overlay::Overlay;
 use ownership::{Change, Ownership, Range, ShardRow};
 use prost::Message;
 use remembered::Remembered;
+use rules::Rules;
 use std::sync::Arc;
 
 /// A log entry.
@@ -113,7 +114,7 @@ impl Machine {
     }
 
     /// Applies entries in log order, in as few batches as memory allows. Gives the outcomes of each entry's commands, none for an entry that
-    /// nobody asked for; a proposal that does not decode has one.
+    /// nobody asked for.
     ///
     /// # Errors
     /// [`EngineError`]: the entry at hand and those behind it were not written, and the replica must stop.
@@ -220,18 +221,31 @@ impl<'a> Run<'a> {
 
     fn entry(&mut self, entry: Input) -> Result<Vec<Outcome>, EngineError> {
         self.applied.position = entry.position;
-        self.overlay.meter.begin_entry(&rules::LEVEL_1);
         match entry.body {
             InputBody::Blank => Ok(Vec::new()),
             InputBody::Membership(membership) => {
                 self.applied.membership = membership;
                 Ok(Vec::new())
             }
-            InputBody::Proposal(bytes) => match Proposal::decode(bytes) {
-                Ok(proposal) => proposal.commands.into_iter().map(|command| self.command(proposal.proposed, command)).collect(),
-                Err(error) => Ok(vec![Outcome::Transact(Err(Error::internal(error.to_string())))]),
-            },
+            InputBody::Proposal(bytes) => {
+                let proposal = Proposal::decode(bytes).map_err(|error| self.unreadable(&error))?;
+                let level = proposal.level;
+                let rules = Rules::of(level).ok_or_else(|| self.unreadable(&CommandError::Level { level }))?;
+                self.overlay.meter.begin_entry(rules);
+                proposal.commands.into_iter().map(|command| self.command(proposal.proposed, command)).collect()
+            }
         }
+    }
+
+    /// Why the replica stops at the entry at hand: another replica may carry it out, so no answer is right here.
+    fn unreadable(&self, error: &CommandError) -> EngineError {
+        let path = format!("log of group {}", self.group_id);
+        let entry = hex::encode(&self.applied.position);
+        if error.is_of_another_build() {
+            let message = format!("entry {entry} is of a newer build ({error}); install that build on this node: its data is whole");
+            return EngineError::Foreign { path, message };
+        }
+        EngineError::Corrupt { path, offset: 0, message: format!("entry {entry}: {error}") }
     }
 
     fn command(&mut self, proposed: Version, command: Command) -> Result<Outcome, EngineError> {

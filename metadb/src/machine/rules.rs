@@ -1,8 +1,8 @@
 //! What the commands of one log entry may cost, and the meter that counts it.
 //!
 //! Everything here decides what an entry does to the state, so it must come out alike on every replica: only what is logically read and
-//! written is counted, never what a cache or a compaction makes of it. A number is changed by adding a [`Rules`] for a new feature level,
-//! never in place: a test freezes those of each level.
+//! written is counted, never what a cache or a compaction makes of it. A number is changed by adding the [`Rules`] of a new feature level
+//! ([`metadb_proto::level`]), never in place: a test freezes those of each level.
 
 use super::Refusal;
 use metadb_proto::{Error, limits};
@@ -21,6 +21,8 @@ pub(super) struct Rules {
     pub(super) result_bytes: usize,
     /// Keys that the ranges of one transaction's range-unchanged conditions hold together.
     pub(super) range_condition_keys: u64,
+    /// Whether that is the sum of them; else each may hold so many.
+    pub(super) ranges_share_their_bound: bool,
     /// Keys that one transaction's range deletions remove together.
     pub(super) delete_range_keys: usize,
     /// Bytes of those keys: the change log names each, and a row of it must fit a message.
@@ -33,17 +35,40 @@ pub(super) struct Rules {
     pub(super) entry_made_bytes: u64,
 }
 
-/// Level 1.
-pub(super) static LEVEL_1: Rules = Rules {
+/// Level 1 knew no bound of bytes read or made, and each range-unchanged condition had a bound of its own.
+static LEVEL_1: Rules = Rules {
+    ranges_share_their_bound: false,
+    transaction_read_bytes: u64::MAX,
+    entry_read_bytes: u64::MAX,
+    entry_made_bytes: u64::MAX,
+    ..RULES_2
+};
+
+/// Level 2.
+static LEVEL_2: Rules = RULES_2;
+
+const RULES_2: Rules = Rules {
     key_bytes: limits::KEY_BYTES,
     result_bytes: limits::PAGE_BYTES,
     range_condition_keys: limits::RANGE_CONDITION_KEYS,
+    ranges_share_their_bound: true,
     delete_range_keys: limits::DELETE_RANGE_KEYS,
     delete_range_bytes: limits::TRANSACTION_BYTES,
     transaction_read_bytes: limits::TRANSACTION_READ_BYTES,
     entry_read_bytes: 2 * limits::TRANSACTION_READ_BYTES,
     entry_made_bytes: 16 << 20,
 };
+
+impl Rules {
+    /// Those of a feature level, if this build knows it.
+    pub(super) fn of(level: u16) -> Option<&'static Self> {
+        match level {
+            1 => Some(&LEVEL_1),
+            2 => Some(&LEVEL_2),
+            _ => None,
+        }
+    }
+}
 
 /// Counts what the current transaction and the current entry cost.
 #[derive(Debug)]
@@ -59,7 +84,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new() -> Self {
-        Meter { rules: &LEVEL_1, transaction_read: Cell::new(0), entry_read: Cell::new(0), entry_made: 0, made: 0 }
+        Meter { rules: &LEVEL_2, transaction_read: Cell::new(0), entry_read: Cell::new(0), entry_made: 0, made: 0 }
     }
 
     pub(super) fn rules(&self) -> &'static Rules {
@@ -110,13 +135,14 @@ impl Meter {
 
     /// Whether so much was made that it should be written before more is.
     pub(super) fn is_full(&self) -> bool {
-        self.made >= self.rules.entry_made_bytes
+        self.made >= RULES_2.entry_made_bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use metadb_proto::level;
 
     /// Replicas of different builds apply the same entry by these numbers: a new number is a new level.
     #[test]
@@ -125,13 +151,24 @@ mod tests {
             key_bytes: 4096,
             result_bytes: 4_194_304,
             range_condition_keys: 10_000,
+            ranges_share_their_bound: true,
             delete_range_keys: 10_000,
             delete_range_bytes: 4_194_304,
             transaction_read_bytes: 67_108_864,
             entry_read_bytes: 134_217_728,
             entry_made_bytes: 16_777_216,
         };
-        assert_eq!(LEVEL_1, frozen);
+        let unbounded = u64::MAX;
+        let first = Rules {
+            ranges_share_their_bound: false,
+            transaction_read_bytes: unbounded,
+            entry_read_bytes: unbounded,
+            entry_made_bytes: unbounded,
+            ..frozen.clone()
+        };
+        assert_eq!((Rules::of(1), Rules::of(2)), (Some(&first), Some(&frozen)));
+        assert_eq!((Rules::of(0), Rules::of(level::NEWEST + 1)), (None, None));
+        assert!((level::OLDEST..=level::NEWEST).all(|level| Rules::of(level).is_some()), "what a build says that it knows it knows");
         assert_eq!(limits::REQUEST_ID_RETENTION, Duration::from_secs(300), "the generations of remembered requests are cut by it");
     }
 
@@ -142,7 +179,7 @@ mod tests {
         meter.made(16 << 20);
         assert!(matches!(meter.begin_command(), Err(Error::Exhausted { .. })));
         assert!(meter.is_full());
-        meter.begin_entry(&LEVEL_1);
+        meter.begin_entry(&LEVEL_2);
         meter.begin_command().expect("a new entry");
         meter.read(64 << 20).unwrap_or_else(|_| panic!("at the limit"));
         assert!(matches!(meter.read(1), Err(Refusal::Told(Error::Invalid { field, .. })) if field == "transaction"));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use metadb_engine::sim::{Kind, SimStore};
 use metadb_engine::{COLUMN_FAMILIES, Cf, EngineError, Row, Store, StoreRead as _, WriteBatch};
 use metadb_proto::v1::{self, condition, operation};
-use metadb_proto::{Error, Version, limits};
+use metadb_proto::{Error, Version, level, limits};
 use model::{Model, TENANT};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn entry(index: u64, body: InputBody) -> Input {
 }
 
 fn proposal(index: u64, proposed: u64, commands: Vec<Command>) -> Input {
-    entry(index, InputBody::Proposal(Proposal { proposed: Version(proposed), commands }.encode()))
+    entry(index, InputBody::Proposal(Proposal { level: level::NEWEST, proposed: Version(proposed), commands }.encode()))
 }
 
 fn machine(seed: u64) -> (Arc<SimStore>, Machine) {
@@ -139,10 +139,14 @@ proptest! {
     #[test]
     fn no_bytes_of_a_proposal_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), header: bool) {
         let (_, mut machine) = machine(1);
-        let mut proposal = if header { vec![1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1] } else { Vec::new() };
+        let mut proposal = if header { vec![2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1] } else { Vec::new() };
         proposal.extend(bytes);
-        let outcomes = machine.apply(vec![entry(1, InputBody::Proposal(proposal.into()))]).expect("no storage error");
-        prop_assert_eq!(outcomes.len(), 1);
+        let before = machine.applied().clone();
+        match machine.apply(vec![entry(1, InputBody::Proposal(proposal.into()))]) {
+            Ok(outcomes) => prop_assert_eq!(outcomes.len(), 1),
+            Err(EngineError::Foreign { .. } | EngineError::Corrupt { .. }) => prop_assert_eq!(machine.applied(), &before),
+            Err(other) => prop_assert!(false, "{}", other),
+        }
     }
 }
 
@@ -212,6 +216,43 @@ fn a_range_deletion_whose_keys_would_not_fit_a_message_is_refused() {
     transact(&mut machine, vec![], vec![last]).expect("owned");
     let deleted = transact(&mut machine, vec![], vec![delete_range("", "")]).expect("at the limit");
     assert_eq!(deleted.results[0].deleted, keys_that_fit as u64);
+}
+
+/// What another build may carry out is not answered here: the replica stops, says what to do, and has changed nothing.
+#[test]
+fn an_entry_of_a_newer_build_stops_the_replica() {
+    let (store, mut machine) = owner();
+    let before = dump(&store);
+    let commands = vec![Command::Transact(v1::TransactRequest { header: header(), conditions: vec![], operations: vec![put("k", "v")] })];
+    let newer = Proposal { level: level::NEWEST + 1, proposed: Version(1), commands: commands.clone() };
+    let mut unknown = Proposal { level: level::NEWEST, proposed: Version(1), commands }.encode().to_vec();
+    let kind_of_the_first = 15;
+    unknown[kind_of_the_first] = 0x77;
+    for bytes in [newer.encode(), unknown.into()] {
+        let stopped = machine.apply(vec![proposal(8, 0, vec![]), entry(9, InputBody::Proposal(bytes))]);
+        assert!(matches!(&stopped, Err(EngineError::Foreign { message, .. }) if message.contains("install that build")), "{stopped:?}");
+    }
+    assert_eq!(dump(&store), before);
+}
+
+/// What the first builds wrote into the log is applied as they did, whatever came since.
+#[test]
+fn an_entry_of_an_older_level_is_judged_by_its_own_rules() {
+    let (_, mut machine) = owner();
+    let keys = limits::RANGE_CONDITION_KEYS;
+    let newest = transact(&mut machine, vec![], (0..keys).map(|n| put(format!("k{n:06}"), "")).collect()).expect("within").version;
+    let unchanged = || {
+        let test = condition::RangeUnchanged { end: Bytes::new(), count: keys, highest_version: newest };
+        v1::Condition { key: "k".into(), test: Some(condition::Test::RangeUnchanged(test)) }
+    };
+    let request = v1::TransactRequest { header: header(), conditions: vec![unchanged(), unchanged()], operations: vec![] };
+    let at = |level| {
+        let proposal = Proposal { level, proposed: Version(1), commands: vec![Command::Transact(request.clone())] };
+        entry(9, InputBody::Proposal(proposal.encode()))
+    };
+    let outcomes = machine.apply(vec![at(1), at(2)]).expect("both are known").concat();
+    assert!(matches!(&outcomes[0], Outcome::Transact(Ok(answer)) if answer.committed), "each condition has a bound of its own");
+    assert!(matches!(&outcomes[1], Outcome::Transact(Err(Error::Invalid { .. }))), "they share one");
 }
 
 /// A thousand small commands may ask for gigabytes: only so many of them are answered, the rest is told to come again, alike everywhere.

@@ -6,7 +6,7 @@
 mod upkeep;
 
 use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
-use crate::group::Group;
+use crate::group::{Group, LevelInForce};
 use crate::raft::link::Links;
 use crate::raft::replica::{self, Replica};
 use crate::raft::snapshot;
@@ -14,7 +14,7 @@ use metadb_engine::Store;
 use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
 use metadb_proto::principal::ClusterSecret;
-use metadb_proto::{Error, v1};
+use metadb_proto::{Error, level, v1};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,6 +116,7 @@ pub struct Node {
     spool: Arc<dyn Disk>,
     links: Links,
     clocks: Arc<Clocks>,
+    level: LevelInForce,
     groups: RwLock<BTreeMap<u32, Arc<Group>>>,
     /// Replicas that could not be opened, and why.
     failed: Mutex<BTreeMap<u32, String>>,
@@ -146,6 +147,7 @@ impl Node {
             spool,
             links,
             clocks,
+            level: LevelInForce::default(),
             groups: RwLock::default(),
             failed: Mutex::default(),
             making: tokio::sync::Mutex::new(()),
@@ -176,7 +178,7 @@ impl Node {
         };
         match Box::pin(Replica::open(parts)).await {
             Ok(replica) => {
-                let group = Group::start(self.config.node_id, replica);
+                let group = Group::start(self.config.node_id, replica, self.level.clone());
                 self.failed.lock().remove(&group_id);
                 self.groups.write().insert(group_id, Arc::clone(&group));
                 Ok(group)
@@ -281,7 +283,18 @@ impl Node {
             data_bytes: self.store.size_bytes(),
             clock_ahead_ms: self.clocks.ahead_ms(),
             clock_problem: self.clocks.problem().unwrap_or_default(),
+            feature_level: self.level.get().into(),
+            oldest_level: level::OLDEST.into(),
+            newest_level: level::NEWEST.into(),
         })
+    }
+
+    /// Proposes by the rules of this feature level from now on, in all groups. A lower one than now changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a level that this build does not know.
+    pub fn raise_level(&self, request: v1::RaiseLevelRequest) -> Result<u16, Error> {
+        self.level.raise(&request)
     }
 
     /// Makes everything that was applied durable and purges the log behind it, but for what is kept for followers that lag.

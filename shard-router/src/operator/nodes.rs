@@ -3,7 +3,7 @@
 use super::{Operator, PATIENCE, counter, group_record, set_counter};
 use crate::admin;
 use metadb_proto::v1::{self, ClusterRecord, GroupRecord, NodeRecord, NodeRef, group_record as group};
-use metadb_proto::{Error, directory, seam};
+use metadb_proto::{Error, directory, level, seam};
 use prost::Message as _;
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ impl Operator {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if the address belongs to another node that holds replicas: a node that lost its data folder must not pass
-    /// for the one it was. [`Error::NotFound`] before the cluster was bootstrapped.
+    /// for the one it was. [`Error::Invalid`] if its build does not know the cluster's feature level. [`Error::NotFound`] before the cluster was bootstrapped.
     pub async fn join(&self, node: NodeRecord) -> Result<(String, u64), Error> {
         let this = check_node(&node)?;
         let cluster_id = self.cluster().await?.cluster_id;
@@ -73,6 +73,11 @@ impl Operator {
         }
         let (node, this, stale) = (&node, &this, &stale);
         let joined = self.directory().run(|tx| async move {
+            // Read within: the level must not be raised past this build meanwhile.
+            if let Some(row) = tx.get(directory::cluster_key()).await? {
+                let at = decode::<ClusterRecord>(&row, "cluster")?.feature_level;
+                level::check_build(node.oldest_level, node.newest_level, at)?;
+            }
             let last = counter(&tx, "node").await?;
             let node_id = if this.node_id == 0 { last + 1 } else { this.node_id };
             let key = directory::node_key(node_id);
@@ -89,6 +94,30 @@ impl Operator {
             Ok(node_id)
         });
         Ok((cluster_id, joined.await?))
+    }
+
+    /// Notes that the cluster is at a feature level from now on, or at a higher one already. It never sinks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a node of the directory does not know the level; as [`crate::Client::transact`].
+    pub async fn raise_level(&self, level: u16) -> Result<(), Error> {
+        let wanted = u32::from(level);
+        let raised = self.directory().run(|tx| async move {
+            let row = tx.get(directory::cluster_key()).await?.ok_or_else(|| Error::not_found("the cluster's record"))?;
+            let cluster = decode::<ClusterRecord>(&row, "cluster")?;
+            if cluster.feature_level >= wanted {
+                return Ok(());
+            }
+            let (start, end) = directory::records("node");
+            // The whole range is a condition: a node of an older build must not join meanwhile.
+            for (_, row) in tx.scan(start, end, 0).await? {
+                let node = decode::<NodeRecord>(&row, "node")?;
+                level::check_build(node.oldest_level, node.newest_level, wanted)?;
+            }
+            tx.put(directory::cluster_key(), ClusterRecord { feature_level: wanted, ..cluster }.encode_to_vec());
+            Ok(())
+        });
+        raised.await
     }
 
     /// All nodes.

@@ -114,6 +114,11 @@ impl Reconciler {
             Step::FormGroup { group } => self.form_group(group, until).await?,
             Step::RaiseTenants { tenants } => self.operator.raise_tenants(tenants, until).await?,
             Step::FinishDelete { tenant } => self.operator.finish_delete(tenant, until).await?,
+            Step::RaiseLevel { level } => self.operator.raise_level(*level).await?,
+            Step::TellLevel { node, level } => {
+                let call = admin::raise_level(v1::RaiseLevelRequest { feature_level: u32::from(*level) });
+                self.operator.router().at_node(node, until, &call).await?;
+            }
             Step::MoveLeader { group_id, node_id } => {
                 if self.leader_moved.is_some_and(|moved| moved.elapsed() < LEADER_MOVE) {
                     return Ok(false);

@@ -61,6 +61,18 @@ pub enum Step {
         /// In state deleting.
         tenant: TenantRecord,
     },
+    /// Note in the directory that the cluster is at a newer feature level: all its nodes know it.
+    RaiseLevel {
+        /// Which.
+        level: u16,
+    },
+    /// Tell a node at which feature level the cluster is.
+    TellLevel {
+        /// Whom.
+        node: NodeRef,
+        /// Which.
+        level: u16,
+    },
     /// Hand the leadership of a group over, to spread leaders.
     MoveLeader {
         /// Of which group.
@@ -76,6 +88,7 @@ pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<
     let alive: Vec<NodeRef> =
         records.nodes.iter().filter_map(|node| node.node.clone()).filter(|node| is_member(node, records, statuses)).collect();
     let mut steps = Vec::new();
+    steps.extend(level_steps(records, statuses, &alive));
     steps.extend(directory_step(records, statuses, &alive));
     steps.extend(define_groups(records, &alive));
     let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
@@ -103,6 +116,26 @@ fn is_member(node: &NodeRef, records: &Records, statuses: &BTreeMap<u64, StatusR
     statuses.get(&node.node_id).is_some_and(|status| {
         status.cluster_id == records.cluster.cluster_id && status.node.as_ref().is_some_and(|said| said.node_id == node.node_id)
     })
+}
+
+/// Raises the level when every node of the directory runs now and knows more; a node that is down might come back with an older build.
+/// Nodes that were not told yet, because they have just started, are told.
+fn level_steps(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Vec<Step> {
+    let in_force = u16::try_from(records.cluster.feature_level.max(1)).unwrap_or(u16::MAX);
+    let known = |node: &NodeRecord| {
+        let node = node.node.as_ref().filter(|node| alive.contains(node))?;
+        u16::try_from(statuses.get(&node.node_id)?.newest_level).ok()
+    };
+    let newest = records.nodes.iter().map(|node| known(node).unwrap_or(0)).min().unwrap_or(0);
+    let untold = |node: &&NodeRef| {
+        let status = statuses.get(&node.node_id);
+        status.is_some_and(|status| status.feature_level < in_force.into() && status.newest_level >= in_force.into())
+    };
+    let mut steps: Vec<Step> = alive.iter().filter(untold).map(|node| Step::TellLevel { node: node.clone(), level: in_force }).collect();
+    if newest > in_force {
+        steps.push(Step::RaiseLevel { level: newest });
+    }
+    steps
 }
 
 fn directory_step(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Option<Step> {

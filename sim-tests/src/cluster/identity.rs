@@ -3,8 +3,8 @@
 //!
 //! Not here: the first node's question whether its cluster is there already. Its identity is never lost.
 
-use metadb_proto::Error;
 use metadb_proto::v1::{ClusterRecord, NodeRecord, NodeRef};
+use metadb_proto::{Error, level};
 use shard_router::operator::Operator;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ impl Identity {
                 created_at_ms: metadb_proto::seam::unix_ms(),
                 replicas,
                 initial_groups: super::GROUPS,
+                // Born at the oldest, so that each run raises it.
+                feature_level: level::OLDEST.into(),
             };
             patiently("makes the cluster", || operator.bootstrap(cluster.clone(), node.clone())).await;
         }
@@ -56,7 +58,13 @@ impl Identity {
 
 fn record(address: &str, node_id: u64) -> NodeRecord {
     let node = Some(NodeRef { node_id, address: address.to_owned() });
-    NodeRecord { node, build: env!("CARGO_PKG_VERSION").to_owned(), ..NodeRecord::default() }
+    NodeRecord {
+        node,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        oldest_level: level::OLDEST.into(),
+        newest_level: level::NEWEST.into(),
+        ..NodeRecord::default()
+    }
 }
 
 /// Does what needs the rest of the cluster again and again while it can't be had: what the binary waits out is waited out.

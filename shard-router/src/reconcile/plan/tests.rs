@@ -7,7 +7,7 @@ fn node(node_id: u64) -> NodeRef {
 }
 
 fn records(nodes: u64, groups: Vec<GroupRecord>) -> Records {
-    let cluster = ClusterRecord { cluster_id: "c".into(), replicas: 3, initial_groups: 4, created_at_ms: 0 };
+    let cluster = ClusterRecord { cluster_id: "c".into(), replicas: 3, initial_groups: 4, ..Default::default() };
     let nodes = (1..=nodes).map(|id| NodeRecord { node: Some(node(id)), ..Default::default() }).collect();
     Records { cluster, nodes, groups, tenants: vec![] }
 }
@@ -120,4 +120,31 @@ fn planning_converges() {
     let mut replicas = BTreeMap::new();
     groups.iter().flat_map(|group| &group.voters).for_each(|voter| *replicas.entry(voter.node_id).or_insert(0) += 1);
     assert!(replicas.values().all(|count| (4..=6).contains(count)), "replicas are spread: {replicas:?}");
+}
+
+#[test]
+fn the_level_rises_when_every_node_runs_and_knows_a_newer_one_and_who_starts_late_is_told() {
+    let groups = (0..=4).map(|id| record(id, group::State::Active, &[1, 2, 3]));
+    let mut known = records(3, groups.collect());
+    known.cluster.feature_level = 1;
+    let led = [(0, 1), (1, 1), (2, 2), (3, 3), (4, 1)];
+    let at = |levels: &[(u64, u32, u32)]| {
+        let alive: Vec<u64> = levels.iter().map(|(id, ..)| *id).collect();
+        let mut statuses = statuses(&alive, &led, &[1, 2, 3]);
+        for (id, feature_level, newest_level) in levels {
+            let status = statuses.get_mut(id).expect("alive");
+            (status.feature_level, status.newest_level) = (*feature_level, *newest_level);
+        }
+        statuses
+    };
+    let raises = |known: &Records, levels: &[(u64, u32, u32)]| {
+        let steps = plan(known, &at(levels));
+        steps.into_iter().filter(|step| matches!(step, Step::RaiseLevel { .. } | Step::TellLevel { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(raises(&known, &[(1, 1, 3), (2, 1, 2), (3, 1, 0)]), vec![], "node 3 is of the first build");
+    assert_eq!(raises(&known, &[(1, 1, 3), (2, 1, 3)]), vec![], "node 3 is down, and may come back as it was");
+    assert_eq!(raises(&known, &[(1, 1, 3), (2, 1, 2), (3, 1, 2)]), vec![Step::RaiseLevel { level: 2 }]);
+    known.cluster.feature_level = 2;
+    let told = raises(&known, &[(1, 2, 3), (2, 1, 2), (3, 1, 1)]);
+    assert_eq!(told, vec![Step::TellLevel { node: node(2), level: 2 }], "node 3 could not understand it, and can't join again");
 }
