@@ -115,23 +115,36 @@ pub(crate) fn failure(failure: &Failure) {
     }
 }
 
+/// How an amount is told.
+type Shown = fn(u64) -> String;
+
 /// Progress of something countable: a bar on a terminal, a line each second without one.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    shown: Shown,
     plain: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Progress {
     /// Starts to show progress towards `total` bytes.
     pub(crate) fn bytes(label: &str, total: u64) -> Self {
-        let bar = ProgressBar::new(total);
         let style = "{prefix:>9} [{bar:36}] {percent:>3}% {decimal_bytes:>10} of {decimal_total_bytes} {decimal_bytes_per_sec:>12} {msg}";
+        Self::start(label, total, size, style)
+    }
+
+    /// Starts to show progress towards so many of something.
+    pub(crate) fn items(label: &str, total: u64) -> Self {
+        Self::start(label, total, |count| count.to_string(), "{prefix:>9} [{bar:36}] {percent:>3}% {pos} of {len} {per_sec:>12} {msg}")
+    }
+
+    fn start(label: &str, total: u64, shown: Shown, style: &str) -> Self {
+        let bar = ProgressBar::new(total);
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(label.to_owned());
-        let plain = (!std::io::stderr().is_terminal()).then(|| tokio::spawn(tell_plainly(label.to_owned(), bar.clone())));
-        Progress { bar, plain }
+        let plain = (!std::io::stderr().is_terminal()).then(|| tokio::spawn(tell_plainly(label.to_owned(), bar.clone(), shown)));
+        Progress { bar, shown, plain }
     }
 
     /// Goes on by so many bytes.
@@ -153,23 +166,23 @@ impl Progress {
     pub(crate) fn finish(self) {
         if let Some(task) = &self.plain {
             task.abort();
-            note(&plain_line(&self.bar.prefix(), &self.bar));
+            note(&plain_line(&self.bar.prefix(), &self.bar, self.shown));
         }
         self.bar.finish();
     }
 }
 
-async fn tell_plainly(label: String, bar: ProgressBar) {
+async fn tell_plainly(label: String, bar: ProgressBar, shown: Shown) {
     loop {
         tokio::time::sleep(PLAIN_PROGRESS_EVERY).await;
-        note(&plain_line(&label, &bar));
+        note(&plain_line(&label, &bar, shown));
     }
 }
 
-fn plain_line(label: &str, bar: &ProgressBar) -> String {
+fn plain_line(label: &str, bar: &ProgressBar, shown: Shown) -> String {
     let (at, total) = (bar.position(), bar.length().unwrap_or(0));
     let percent = at.saturating_mul(100).checked_div(total).unwrap_or(100);
-    format!("{label}: {percent}% ({} of {}) {}", size(at), size(total), bar.message())
+    format!("{label}: {percent}% ({} of {}) {}", shown(at), shown(total), bar.message())
 }
 
 /// Bytes for people: 1.5 MB.

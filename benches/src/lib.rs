@@ -1,22 +1,22 @@
-//! Side-by-side measurement: Cairn, etcd and the machine's own limits, in one run, in interleaved rounds.
+//! Side-by-side measurement: Cairn, etcd, MariaDB and the machine's own limits, in one run, in interleaved rounds.
 //!
-//! Both systems run as three processes on this machine, durable, with fresh data each time. What is measured: puts of 256 bytes and
-//! linearizable gets, from 1 to 256 clients that each wait for their answer; Cairn through plain unary gRPC and through the router,
-//! etcd through its own gRPC API at its leader, where it is fastest. The figures of a cell are the medians over the rounds.
+//! etcd and Cairn run as three processes on this machine, MariaDB as one; all durable, with fresh data each time. Cairn is asked through
+//! plain unary gRPC and through the router, etcd through its own gRPC API at its leader, where it is fastest, MariaDB by prepared inserts.
+//! A figure of several rounds is their median.
 //!
-//! [`plan`] says what is measured, [`rounds`] does it, [`target`] is one way to put and get, [`load`] the clients, [`limits`] what the
-//! disk and a bare gRPC call allow, [`report`] the table, the plot, the JSON and the last line.
+//! [`plan`] says what is measured, [`sections`] does it, [`systems`] starts and asks what is measured, [`target`] is one way to ask,
+//! [`load`] the clients, [`procfs`] what the kernel tells of the processes, [`report`] tables, thresholds, JSON and the last line, [`plot`]
+//! the curves.
 //!
 //! Not here: pass or fail. A figure is judged by who reads it; tests never depend on time.
 
-pub mod cairn;
-pub mod etcd;
-pub mod limits;
 pub mod load;
 pub mod plan;
-pub mod ports;
+pub mod plot;
+pub mod procfs;
 pub mod report;
-pub mod rounds;
+pub mod sections;
+pub mod systems;
 pub mod target;
 
 /// Generated from `proto/etcd.proto`.

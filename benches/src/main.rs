@@ -1,45 +1,148 @@
 //! `bench`: measures and prints. The last line is for scripts.
 
 use anyhow::Context as _;
-use cairn_benches::{plan, report, rounds};
+use cairn_benches::plan::{Length, MANY, Plan, Section};
+use cairn_benches::report::{self, Figure, Report};
+use cairn_benches::sections::{limits, throughput};
 use clap::Parser;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-/// Measures Cairn beside etcd and beside the machine's own limits.
+const EXAMPLES: &str = "\
+Examples:
+  make bench                             everything, about half an hour
+  make bench SHORT=1                     everything, some minutes
+  make bench SECTION=put,scan SHORT=1    two sections
+  make bench SECTION=half ROUNDS=3       one section, three rounds";
+
+/// Measures Cairn beside etcd, MariaDB and the machine's own limits.
 #[derive(Debug, Parser)]
-#[command(name = "bench")]
+#[command(name = "bench", after_help = EXAMPLES)]
 struct Args {
     /// The binary to measure.
     #[arg(long, default_value = "target/release/cairn")]
     cairn: PathBuf,
-    /// The etcd binary.
+    /// The etcd binary; empty: leave it out.
     #[arg(long, default_value = "etcd")]
-    etcd: PathBuf,
+    etcd: String,
+    /// MariaDB's server; empty: leave it out.
+    #[arg(long, default_value = "mariadbd")]
+    mariadb: String,
     /// Where the report goes.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// Under a minute: one round, short cells.
-    #[arg(long, env = "SHORT", num_args = 0..=1, default_missing_value = "1", default_value = "0")]
-    short: String,
-    /// Leave etcd out.
+    /// What to measure; all if none is named.
+    #[arg(long, value_delimiter = ',')]
+    section: Vec<Section>,
+    /// Some minutes: one round, short cells.
+    #[arg(long, conflicts_with = "tiny")]
+    short: bool,
+    /// Seconds per section: proves that it works, its figures mean nothing.
     #[arg(long)]
-    no_etcd: bool,
+    tiny: bool,
+    /// How often each system is started afresh and measured.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Threads of the clients.
+    #[arg(long, default_value_t = 2)]
+    client_threads: usize,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    let short = !["0", "", "false"].contains(&args.short.as_str());
-    let plan = plan::Plan { cairn: args.cairn, etcd: (!args.no_etcd).then_some(args.etcd), ..plan::Plan::new(short) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(args.client_threads.max(1)).enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        // Whichever ends first: the other is dropped, and with it the processes that it started.
+        tokio::select! {
+            done = measure(&args) => done,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
+        }
+    })
+}
+
+fn plan(args: &Args) -> Plan {
+    let length = match (args.short, args.tiny) {
+        (_, true) => Length::Tiny,
+        (true, _) => Length::Short,
+        _ => Length::Full,
+    };
+    let plan = Plan::new(length);
+    let peer = |name: &str| (!name.is_empty()).then(|| PathBuf::from(name));
+    Plan {
+        cairn: args.cairn.clone(),
+        etcd: peer(&args.etcd),
+        mariadb: peer(&args.mariadb),
+        sections: if args.section.is_empty() { plan.sections } else { args.section.clone() },
+        rounds: args.rounds.unwrap_or(plan.rounds).max(1),
+        ..plan
+    }
+}
+
+async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
+    let plan = plan(args);
     std::fs::create_dir_all(&args.out).with_context(|| format!("can't make {}", args.out.display()))?;
-    let results = rounds::run(&plan, &args.out).await?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", report::table(&results))?;
-    report::write_json(&results, &args.out.join("bench.json"))?;
-    report::plot(&results, &args.out.join("bench.svg"))?;
-    writeln!(out, "{}", report::limits(&results))?;
-    writeln!(out, "report: {0}/bench.json {0}/bench.svg", args.out.display())?;
-    writeln!(out, "{}", report::last_line(&results))?;
-    Ok(())
+    let data = args.out.join("data");
+    let mut run = Run { out: &args.out, reports: Vec::new(), failed: Vec::new() };
+    let throughput = [Section::Put, Section::Get, Section::Scan, Section::Half];
+    let mut echo = None;
+    // The unary figures are told beside the echo's.
+    if [Section::Limits, Section::Put, Section::Get].iter().any(|section| plan.has(*section)) {
+        std::fs::create_dir_all(&data)?;
+        let limits = limits::measure(&data, &plan).await?;
+        echo = limits.echo_at(MANY);
+        run.done("limits", limits.report())?;
+    }
+    if throughput.iter().any(|section| plan.has(*section)) {
+        run.done("throughput", throughput::run(&plan, &data, echo).await)?;
+    }
+    let _ = std::fs::remove_dir_all(&data);
+    run.end(&plan)
+}
+
+/// A run while it goes on.
+struct Run<'a> {
+    out: &'a Path,
+    reports: Vec<Report>,
+    failed: Vec<String>,
+}
+
+impl Run<'_> {
+    /// Prints what a section found, at once; one that failed does not keep the others from being measured.
+    fn done(&mut self, section: &str, report: anyhow::Result<Report>) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match report {
+            Ok(report) => {
+                writeln!(out, "{}", report.text())?;
+                for plot in &report.plots {
+                    plot.draw(self.out)?;
+                }
+                self.reports.push(report);
+            }
+            Err(error) => {
+                writeln!(out, "\n{section} FAILED: {error:#}\n")?;
+                self.failed.push(format!("{section}: {error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All figures once more, and the last line.
+    fn end(self, plan: &Plan) -> anyhow::Result<ExitCode> {
+        let figures: Vec<Figure> = self.reports.iter().flat_map(|report| report.figures.iter().cloned()).collect();
+        let path = self.out.join("bench.json");
+        report::write_json(&serde_json::json!({ "plan": plan, "reports": self.reports, "failed": self.failed }), &path)?;
+        let mut out = std::io::stdout().lock();
+        if !figures.is_empty() {
+            writeln!(out, "\n{}", report::figures_table("What it must reach", &figures))?;
+        }
+        for failed in &self.failed {
+            writeln!(out, "FAILED {failed}")?;
+        }
+        writeln!(out, "report: {} and *.svg beside it", path.display())?;
+        writeln!(out, "{}", report::last_line(&figures))?;
+        Ok(if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }

@@ -8,18 +8,57 @@ use std::time::Duration;
 pub const VALUE_BYTES: usize = 256;
 /// Keys that are written and read, at random: more than a cache line, few enough to be filled before the gets.
 pub const KEYS: u32 = 10_000;
+/// Keys of one scan.
+pub const SCAN_KEYS: u32 = 100;
 /// How many clients wait for an answer at the same time.
 pub const CLIENTS: [usize; 4] = [1, 16, 64, 256];
+/// The same for scans: an answer is a hundred times larger, so fewer clients fill the machine.
+pub const SCAN_CLIENTS: [usize; 3] = [1, 16, 64];
+/// Client counts among which MariaDB's best is looked for.
+pub const MARIADB_CLIENTS: [usize; 4] = [16, 64, 128, 256];
 /// Connections that unary clients share, for both systems.
 pub const CONNECTIONS: usize = 16;
+/// The client count at which systems are compared.
+pub const MANY: usize = 256;
+
+/// A part of the report that can be asked for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Section {
+    /// What the machine allows: synced appends, echo calls.
+    Limits,
+    /// Durable puts, beside etcd and MariaDB.
+    Put,
+    /// Linearizable gets, beside etcd.
+    Get,
+    /// Scans of 100 keys, beside etcd.
+    Scan,
+    /// Latency at half of each system's own peak of puts.
+    Half,
+}
+
+/// How long a run shall take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Seconds: it proves that everything works, its figures mean nothing.
+    Tiny,
+    /// Some minutes.
+    Short,
+    /// As long as good figures take.
+    Full,
+}
 
 /// One run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     /// The binary to measure.
     pub cairn: PathBuf,
     /// etcd's, unless it is left out.
     pub etcd: Option<PathBuf>,
+    /// MariaDB's server, unless it is left out.
+    pub mariadb: Option<PathBuf>,
+    /// What is measured.
+    pub sections: Vec<Section>,
     /// How often each system is started afresh and measured.
     pub rounds: usize,
     /// How long a cell is loaded before it counts.
@@ -28,15 +67,37 @@ pub struct Plan {
     pub measure: Duration,
     /// How long each limit is measured.
     pub limit: Duration,
+    /// How long latencies are measured at a fixed rate.
+    pub paced: Duration,
 }
 
 impl Plan {
-    /// The usual one, or the one for a hurry.
+    /// The usual one of a length, of all sections.
     #[must_use]
-    pub fn new(short: bool) -> Self {
+    pub fn new(length: Length) -> Self {
         let ms = Duration::from_millis;
-        let (rounds, warm_up, measure, limit) = if short { (1, ms(200), ms(900), ms(500)) } else { (3, ms(1000), ms(4000), ms(2000)) };
-        Plan { cairn: "target/release/cairn".into(), etcd: Some("etcd".into()), rounds, warm_up, measure, limit }
+        let (rounds, warm_up, measure, limit, paced) = match length {
+            Length::Tiny => (1, ms(50), ms(150), ms(80), ms(500)),
+            Length::Short => (1, ms(200), ms(800), ms(400), ms(3000)),
+            Length::Full => (3, ms(1000), ms(4000), ms(2000), ms(10_000)),
+        };
+        Plan {
+            cairn: "target/release/cairn".into(),
+            etcd: Some("etcd".into()),
+            mariadb: Some("mariadbd".into()),
+            sections: <Section as clap::ValueEnum>::value_variants().to_vec(),
+            rounds,
+            warm_up,
+            measure,
+            limit,
+            paced,
+        }
+    }
+
+    /// Whether a section is asked for.
+    #[must_use]
+    pub fn has(&self, section: Section) -> bool {
+        self.sections.contains(&section)
     }
 }
 
@@ -48,13 +109,16 @@ pub enum Verb {
     Put,
     /// A linearizable get.
     Get,
+    /// A linearizable scan of 100 keys.
+    Scan,
 }
 
 impl std::fmt::Display for Verb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Verb::Put => "put",
             Verb::Get => "get",
+            Verb::Scan => "scan",
         })
     }
 }
@@ -65,18 +129,27 @@ impl std::fmt::Display for Verb {
 pub enum Way {
     /// etcd, unary gRPC at its leader.
     Etcd,
+    /// One MariaDB server, prepared inserts, each its own transaction.
+    Mariadb,
     /// Cairn, unary gRPC at the group's leader.
     CairnUnary,
     /// Cairn, through the router and its framed stream.
     CairnRouter,
+    /// A bare unary gRPC call.
+    Echo,
+    /// A bare call gathered into frames.
+    FramedEcho,
 }
 
 impl std::fmt::Display for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Way::Etcd => "etcd",
-            Way::CairnUnary => "cairn unary",
-            Way::CairnRouter => "cairn router",
+            Way::Mariadb => "MariaDB",
+            Way::CairnUnary => "Cairn unary",
+            Way::CairnRouter => "Cairn router",
+            Way::Echo => "echo unary",
+            Way::FramedEcho => "echo framed",
         })
     }
 }

@@ -1,169 +1,293 @@
-//! The table, the plot, the JSON, and the last line.
+//! What a section found: tables for a person, figures against what must be reached, raw numbers for programs, curves to plot.
 
-use crate::load::Measured;
-use crate::plan::{CLIENTS, Verb, Way};
-use crate::rounds::Results;
+use crate::plot::Plot;
 use anyhow::Context as _;
-use comfy_table::{CellAlignment, Table, presets};
-use plotters::prelude::{
-    ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoLogRange as _, LineSeries, PathElement, RGBColor, SVGBackend, WHITE,
-};
+use serde::Serialize;
+use std::fmt::Write as _;
 use std::path::Path;
 
-const WAYS: [Way; 3] = [Way::Etcd, Way::CairnUnary, Way::CairnRouter];
-const VERBS: [Verb; 2] = [Verb::Put, Verb::Get];
-
-/// The medians over the rounds of one cell; none if it was not measured.
-fn median(results: &Results, way: Way, verb: Verb, clients: usize) -> Option<Measured> {
-    let cells: Vec<_> =
-        results.cells.iter().filter(|c| c.way == way && c.verb == verb && c.clients == clients).map(|c| &c.measured).collect();
-    let middle = |pick: fn(&Measured) -> f64| {
-        let mut values: Vec<f64> = cells.iter().map(|m| pick(m)).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    };
-    Some(Measured {
-        per_second: middle(|m| m.per_second)?,
-        p50_us: middle(|m| m.p50_us)?,
-        p99_us: middle(|m| m.p99_us)?,
-        p999_us: middle(|m| m.p999_us)?,
-        errors: cells.iter().map(|m| m.errors).sum(),
-    })
+/// What one section found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Its name.
+    pub section: String,
+    /// For people.
+    #[serde(skip)]
+    pub tables: Vec<TextTable>,
+    /// Against the thresholds.
+    pub figures: Vec<Figure>,
+    /// What a reader must know of how it was measured, and what went wrong.
+    pub notes: Vec<String>,
+    /// Everything measured.
+    pub raw: serde_json::Value,
+    /// Curves.
+    #[serde(skip)]
+    pub plots: Vec<Plot>,
 }
 
-/// All cells, for a person.
-#[must_use]
-pub fn table(results: &Results) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["what", "clients", "way", "per second", "vs etcd", "p50 µs", "p99 µs", "p99.9 µs", "errors"]);
-    for verb in VERBS {
-        for clients in CLIENTS {
-            for way in WAYS {
-                let Some(m) = median(results, way, verb, clients) else { continue };
-                let ratio = (way != Way::Etcd).then(|| median(results, Way::Etcd, verb, clients)).flatten();
-                let ratio = ratio.map_or(String::new(), |etcd| format!("{:.2}x", m.per_second / etcd.per_second));
-                let numbers = [m.p50_us, m.p99_us, m.p999_us].map(|us| format!("{us:.0}"));
-                let mut row = vec![verb.to_string(), clients.to_string(), way.to_string(), format!("{:.0}", m.per_second), ratio];
-                row.extend(numbers);
-                row.push(m.errors.to_string());
-                table.add_row(row);
-            }
+impl Report {
+    /// One that says nothing yet.
+    #[must_use]
+    pub fn new(section: &str) -> Self {
+        Report {
+            section: section.to_owned(),
+            tables: Vec::new(),
+            figures: Vec::new(),
+            notes: Vec::new(),
+            raw: serde_json::Value::Null,
+            plots: Vec::new(),
         }
     }
-    for column in table.column_iter_mut().skip(3) {
-        column.set_cell_alignment(CellAlignment::Right);
+
+    /// All of it, for a person.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for table in &self.tables {
+            let _ = write!(text, "\n{table}");
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "  {note}");
+        }
+        if !self.figures.is_empty() {
+            let _ = write!(text, "\n{}", figures_table("against what must be reached", &self.figures));
+        }
+        text
+    }
+}
+
+/// What is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// Throughput.
+    Higher,
+    /// Latency, memory, time.
+    Lower,
+}
+
+/// One number that has to reach something.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// For scripts.
+    pub key: &'static str,
+    /// For people.
+    pub what: &'static str,
+    /// The number; none if it could not be measured.
+    pub value: Option<f64>,
+    /// Behind the number: `x`, ` s`, ` MB`, ` %`.
+    pub unit: &'static str,
+    /// Ours, as measured.
+    pub ours: String,
+    /// The peer's, as measured.
+    pub peer: String,
+    /// What must be reached.
+    pub at_least: Option<f64>,
+    /// What would be best.
+    pub moon: Option<f64>,
+    /// Which way is good.
+    pub better: Better,
+}
+
+/// What becomes of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The best that was asked.
+    Moon,
+    /// What must be.
+    Met,
+    /// Not that.
+    Missed,
+    /// Nobody knows.
+    None,
+}
+
+impl Figure {
+    /// Whether it reaches what it must.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let reaches = |limit: Option<f64>| match (self.value, limit, self.better) {
+            (Some(value), Some(limit), Better::Higher) => value >= limit,
+            (Some(value), Some(limit), Better::Lower) => value <= limit,
+            _ => false,
+        };
+        match (self.value, self.at_least) {
+            (None, _) | (_, None) => Verdict::None,
+            _ if reaches(self.moon) && reaches(self.at_least) => Verdict::Moon,
+            _ if reaches(self.at_least) => Verdict::Met,
+            _ => Verdict::Missed,
+        }
+    }
+
+    fn shown(&self, value: Option<f64>) -> String {
+        value.map_or_else(String::new, |value| format!("{}{}", cells::significant(value), self.unit))
+    }
+}
+
+/// Figures beside what they must reach.
+#[must_use]
+pub fn figures_table(title: &str, figures: &[Figure]) -> TextTable {
+    let mut table = TextTable::new(title, &["figure", "Cairn", "peer", "value", "at least", "moon", "met"]);
+    for figure in figures {
+        let met = match figure.verdict() {
+            Verdict::Moon => "moon",
+            Verdict::Met => "yes",
+            Verdict::Missed => "NO",
+            Verdict::None if figure.value.is_none() => "not measured",
+            Verdict::None => "",
+        };
+        table.row([
+            figure.what.to_owned(),
+            figure.ours.clone(),
+            figure.peer.clone(),
+            figure.shown(figure.value),
+            figure.shown(figure.at_least),
+            figure.shown(figure.moon),
+            met.to_owned(),
+        ]);
     }
     table
 }
 
-/// The machine's limits, for a person.
+/// The last line, for scripts: every figure by its key; `none` if it was not measured.
 #[must_use]
-pub fn limits(results: &Results) -> String {
-    let echo: Vec<_> = results.limits.echo.iter().map(|(clients, m)| format!("{:.0}/s at {clients}", m.per_second)).collect();
-    format!(
-        "limits of this machine: {:.0} synced appends of 256 B per second; bare unary gRPC calls {}",
-        results.limits.syncs_per_second,
-        echo.join(", ")
-    )
-}
-
-/// For scripts. A ratio that was not measured is `none`.
-#[must_use]
-pub fn last_line(results: &Results) -> String {
-    let ratio = |way: Way, verb: Verb, clients: usize, pick: fn(&Measured) -> f64| {
-        let pair = median(results, way, verb, clients).zip(median(results, Way::Etcd, verb, clients));
-        pair.map_or("none".to_owned(), |(cairn, etcd)| format!("{:.2}", pick(&cairn) / pick(&etcd)))
-    };
-    format!(
-        "bench: put256_vs_etcd={} put1_p50_vs_etcd={} get256_vs_etcd={} put256_unary_vs_etcd={}",
-        ratio(Way::CairnRouter, Verb::Put, 256, |m| m.per_second),
-        ratio(Way::CairnRouter, Verb::Put, 1, |m| m.p50_us),
-        ratio(Way::CairnRouter, Verb::Get, 256, |m| m.per_second),
-        ratio(Way::CairnUnary, Verb::Put, 256, |m| m.per_second),
-    )
-}
-
-/// Every cell of every round, for programs.
-///
-/// # Errors
-/// If the file can't be written.
-pub fn write_json(results: &Results, path: &Path) -> anyhow::Result<()> {
-    std::fs::write(path, serde_json::to_vec_pretty(results)?).with_context(|| format!("can't write {}", path.display()))
-}
-
-/// Throughput over clients, puts beside gets, both axes logarithmic.
-///
-/// # Errors
-/// If the file can't be written.
-pub fn plot(results: &Results, path: &Path) -> anyhow::Result<()> {
-    let area = SVGBackend::new(path, (1200, 520)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let most = results.cells.iter().map(|c| c.measured.per_second).fold(1.0, f64::max);
-    for (verb, half) in VERBS.into_iter().zip(area.split_evenly((1, 2))) {
-        let mut chart = ChartBuilder::on(&half)
-            .caption(format!("{verb}, 256 B, per second"), ("sans-serif", 22))
-            .margin(16)
-            .x_label_area_size(40)
-            .y_label_area_size(80)
-            .build_cartesian_2d((1_f64..320_f64).log_scale(), (100_f64..most * 1.5).log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc("clients")
-            .y_label_formatter(&|y| format!("{y:.0}"))
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .draw()?;
-        for (way, colour) in WAYS.into_iter().zip([RGBColor(90, 90, 90), RGBColor(60, 120, 200), RGBColor(210, 80, 40)]) {
-            let points: Vec<_> = CLIENTS
-                .iter()
-                .filter_map(|n| median(results, way, verb, *n).map(|m| (f64::from(u32::try_from(*n).unwrap_or(u32::MAX)), m.per_second)))
-                .collect();
-            chart
-                .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?
-                .label(way.to_string())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled())))?;
-        }
-        chart.configure_series_labels().border_style(RGBColor(160, 160, 160)).background_style(WHITE).draw()?;
+pub fn last_line(figures: &[Figure]) -> String {
+    let mut line = "bench:".to_owned();
+    for figure in figures {
+        let value = figure.value.map_or_else(|| "none".to_owned(), cells::significant);
+        let _ = write!(line, " {}={value}", figure.key);
     }
-    area.present()?;
-    Ok(())
+    line
+}
+
+/// Everything, for programs.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_json<T: Serialize>(all: &T, path: &Path) -> anyhow::Result<()> {
+    std::fs::write(path, serde_json::to_vec_pretty(all)?).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Rows with aligned columns: text to the left, numbers to the right.
+#[derive(Debug, Clone)]
+pub struct TextTable {
+    title: String,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl TextTable {
+    /// An empty one.
+    #[must_use]
+    pub fn new(title: &str, header: &[&str]) -> Self {
+        TextTable { title: title.to_owned(), header: header.iter().map(ToString::to_string).collect(), rows: Vec::new() }
+    }
+
+    /// One more row; a short one ends in empty cells.
+    pub fn row<S: Into<String>>(&mut self, row: impl IntoIterator<Item = S>) {
+        let mut row: Vec<String> = row.into_iter().map(Into::into).collect();
+        row.resize(self.header.len(), String::new());
+        self.rows.push(row);
+    }
+}
+
+impl std::fmt::Display for TextTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let column = |n: usize| self.rows.iter().map(move |row| row[n].as_str());
+        let width = |n: usize| column(n).chain([self.header[n].as_str()]).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let numbers = |n: usize| column(n).all(|cell| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
+        let columns: Vec<(usize, bool)> = (0..self.header.len()).map(|n| (width(n), numbers(n))).collect();
+        writeln!(f, "{}", self.title)?;
+        for row in std::iter::once(&self.header).chain(&self.rows) {
+            let mut line = String::from("  ");
+            for (cell, (width, right)) in row.iter().zip(&columns) {
+                let pad = " ".repeat(width - cell.chars().count());
+                let _ = if *right { write!(line, "{pad}{cell}  ") } else { write!(line, "{cell}{pad}  ") };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Numbers as they stand in cells.
+pub mod cells {
+    /// With so many digits behind the point.
+    #[must_use]
+    pub fn number(value: f64, digits: usize) -> String {
+        format!("{value:.digits$}")
+    }
+
+    /// As many digits as matter.
+    #[must_use]
+    pub fn significant(value: f64) -> String {
+        let digits = match value.abs() {
+            large if large >= 100.0 => 0,
+            middle if middle >= 10.0 => 1,
+            _ => 2,
+        };
+        number(value, digits)
+    }
+
+    /// With its unit, if there is a number.
+    #[must_use]
+    pub fn with_unit(value: Option<f64>, unit: &str) -> String {
+        value.map_or_else(|| "none".to_owned(), |value| format!("{}{unit}", significant(value)))
+    }
+}
+
+/// The middle of some numbers; none if there are none.
+#[must_use]
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Limits;
-    use crate::rounds::Cell;
 
-    fn cell(round: usize, way: Way, per_second: f64) -> Cell {
-        let measured = Measured { per_second, p50_us: 1e6 / per_second, p99_us: 2.0, p999_us: 3.0, errors: 0 };
-        Cell { round, way, verb: Verb::Put, clients: 256, measured }
-    }
-
-    fn results() -> Results {
-        let cells = vec![
-            cell(0, Way::Etcd, 100.0),
-            cell(1, Way::Etcd, 200.0),
-            cell(2, Way::Etcd, 900.0),
-            cell(0, Way::CairnRouter, 600.0),
-            cell(1, Way::CairnRouter, 500.0),
-            cell(2, Way::CairnRouter, 10.0),
-        ];
-        Results { limits: Limits { syncs_per_second: 1.0, echo: Vec::new() }, cells }
+    fn figure(value: Option<f64>, better: Better) -> Figure {
+        Figure {
+            key: "put",
+            what: "puts",
+            value,
+            unit: "x",
+            ours: "8/s".into(),
+            peer: "2/s".into(),
+            at_least: Some(4.0),
+            moon: Some(if better == Better::Higher { 10.0 } else { 1.0 }),
+            better,
+        }
     }
 
     #[test]
-    fn ratios_are_of_medians_and_what_was_not_measured_says_so() {
-        let line = last_line(&results());
-        assert_eq!(line, "bench: put256_vs_etcd=2.50 put1_p50_vs_etcd=none get256_vs_etcd=none put256_unary_vs_etcd=none");
+    fn verdicts_go_the_right_way() {
+        let higher = [1.0, 4.0, 10.0].map(|value| figure(Some(value), Better::Higher).verdict());
+        assert_eq!(higher, [Verdict::Missed, Verdict::Met, Verdict::Moon]);
+        let lower = [5.0, 4.0, 1.0].map(|value| figure(Some(value), Better::Lower).verdict());
+        assert_eq!(lower, [Verdict::Missed, Verdict::Met, Verdict::Moon]);
+        assert_eq!(figure(None, Better::Lower).verdict(), Verdict::None);
     }
 
     #[test]
-    fn the_plot_is_an_image() {
-        let path = std::env::temp_dir().join(format!("cairn-bench-{}.svg", std::process::id()));
-        plot(&results(), &path).expect("draws");
-        assert!(std::fs::read_to_string(&path).expect("written").starts_with("<svg"));
-        std::fs::remove_file(&path).expect("there");
+    fn the_last_line_says_what_was_not_measured() {
+        let figures = [figure(Some(2.345), Better::Higher), figure(None, Better::Higher)];
+        assert_eq!(last_line(&figures), "bench: put=2.35 put=none");
+    }
+
+    #[test]
+    fn columns_align() {
+        let mut table = TextTable::new("t", &["µ name", "per second"]);
+        table.row(["a", "1,000"]);
+        table.row(["longer name"]);
+        assert_eq!(table.to_string(), "t\n  µ name       per second\n  a                 1,000\n  longer name\n");
+    }
+
+    #[test]
+    fn the_middle_is_of_sorted_values() {
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([]), None);
     }
 }

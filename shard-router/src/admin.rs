@@ -98,7 +98,7 @@ calls! {
     create_replica: CreateReplicaRequest => CreateReplicaResponse,
     change_members: ChangeMembersRequest => ChangeMembersResponse,
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse,
-    adopt_shard: AdoptShardRequest => AdoptShardResponse,
+    adopt_shards: AdoptShardsRequest => AdoptShardsResponse,
     drop_shard: DropShardRequest => DropShardResponse,
     raise_level: RaiseLevelRequest => RaiseLevelResponse,
 }

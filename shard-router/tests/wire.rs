@@ -125,6 +125,9 @@ impl NodeAdmin for Door {
     async fn adopt_shard(&self, _: Request<v1::AdoptShardRequest>) -> Result<Response<v1::AdoptShardResponse>, Status> {
         Ok(Response::new(v1::AdoptShardResponse::default()))
     }
+    async fn adopt_shards(&self, _: Request<v1::AdoptShardsRequest>) -> Result<Response<v1::AdoptShardsResponse>, Status> {
+        Ok(Response::new(v1::AdoptShardsResponse::default()))
+    }
     async fn drop_shard(&self, _: Request<v1::DropShardRequest>) -> Result<Response<v1::DropShardResponse>, Status> {
         Ok(Response::new(v1::DropShardResponse::default()))
     }
@@ -314,6 +317,8 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     let shards: Vec<_> = futures::future::join_all(in_one).await.into_iter().map(|shards| shards.expect("listed")[0].group_id).collect();
     assert_eq!(shards.iter().filter(|group| **group == 1).count(), 350, "evenly");
 
+    batches(&operator).await;
+
     let client = operator.router().tenant_named("acme").await.expect("named");
     client.transact(vec![], vec![operation::put("k", "v")]).await.expect("usable");
     let key = operator.create_key(v1::key_record::Role::Tenant, acme.tenant_id, "for tests").await.expect("made");
@@ -347,6 +352,36 @@ async fn feature_levels(operator: &Operator, this: &NodeRef) {
     assert_eq!(operator.cluster().await.expect("told").feature_level, 2);
     assert!(told(operator.join(both(1)).await).contains("install a newer build"), "downgraded");
     operator.join(both(2)).await.expect("and back");
+}
+
+async fn batches(operator: &Operator) {
+    let names = |range: std::ops::Range<u32>| -> Vec<String> { range.map(|n| format!("b{n}")).collect() };
+    let planned = operator.plan_tenants(&names(0..1500)).await.expect("told");
+    assert!(planned.existing.is_empty() && planned.missing.len() == 1500);
+    let batch = operator.ensure_tenants(&names(0..1500), |_| {}).await.expect("made");
+    assert!(batch.existed.is_empty() && batch.made.len() == 1500);
+    // Again, with more: those that are there stay as they are.
+    let heard = std::sync::atomic::AtomicUsize::new(0);
+    let hear = |done: usize| {
+        heard.fetch_add(done, std::sync::atomic::Ordering::Relaxed);
+    };
+    let again = operator.ensure_tenants(&names(0..1600), hear).await.expect("made");
+    assert!(again.made.len() == 100 && again.existed.len() == 1500 && heard.into_inner() == 1600);
+    let ids = |tenants: &[v1::TenantRecord]| tenants.iter().map(|tenant| (tenant.name.clone(), tenant.tenant_id)).collect::<Vec<_>>();
+    assert_eq!(ids(&again.existed), ids(&batch.made));
+    assert_eq!(operator.plan_tenants(&names(1599..1601)).await.expect("told").missing, ["b1600"]);
+    // Every one of them can be written, and each group has its share.
+    for name in ["b0", "b999", "b1599"] {
+        let client = operator.router().tenant_named(name).await.expect("named");
+        client.transact(vec![], vec![operation::put("k", name.to_owned())]).await.expect("usable");
+    }
+    let placed = futures::future::join_all(again.made.iter().map(|tenant| operator.shards(tenant.tenant_id))).await;
+    let in_first = placed.into_iter().filter(|shards| shards.as_ref().expect("listed")[0].group_id == 1).count();
+    assert_eq!(in_first, 50, "evenly");
+    for bad in [vec!["b0".to_owned(), "b0".to_owned()], vec!["good".to_owned(), "Bad".to_owned()]] {
+        assert!(matches!(operator.ensure_tenants(&bad, |_| {}).await, Err(Error::Invalid { .. })), "{bad:?}");
+    }
+    assert!(matches!(operator.tenant("good").await, Err(Error::NotFound { .. })), "nothing is done of a bad batch");
 }
 
 async fn authenticates(operator: &Operator, key: &v1::KeyRecord) {

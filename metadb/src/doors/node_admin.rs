@@ -7,9 +7,9 @@ use crate::machine::Outcome;
 use metadb_proto::principal::Action;
 use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{
-    AdoptShardRequest, AdoptShardResponse, ChangeMembersRequest, ChangeMembersResponse, CreateReplicaRequest, CreateReplicaResponse,
-    DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, RaiseLevelRequest, RaiseLevelResponse, StatusRequest, StatusResponse,
-    TransferLeaderRequest, TransferLeaderResponse,
+    AdoptShardRequest, AdoptShardResponse, AdoptShardsRequest, AdoptShardsResponse, ChangeMembersRequest, ChangeMembersResponse,
+    CreateReplicaRequest, CreateReplicaResponse, DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, RaiseLevelRequest,
+    RaiseLevelResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
 };
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -78,6 +78,19 @@ impl NodeAdmin for NodeAdminDoor {
         let request = self.admit(request, Action::Operate).await?;
         let version = self.own(request.group_id, Command::AdoptShard(request)).await?;
         Ok(Response::new(AdoptShardResponse { version }))
+    }
+
+    async fn adopt_shards(&self, request: Request<AdoptShardsRequest>) -> Result<Response<AdoptShardsResponse>, Status> {
+        let AdoptShardsRequest { group_id, ranges, epoch } = self.admit(request, Action::Operate).await?;
+        if ranges.len() > limits::ADOPTED_AT_ONCE {
+            let limit = format!("at most {}", limits::ADOPTED_AT_ONCE);
+            return Err(Error::invalid("ranges", limit, ranges.len().to_string()).into());
+        }
+        // Proposed at the same moment, they share entries of the log.
+        let adoptions = ranges.into_iter().map(|range| AdoptShardRequest { group_id, range: Some(range), epoch });
+        let adopted = adoptions.map(|adoption| self.own(group_id, Command::AdoptShard(adoption)));
+        let versions = futures::future::try_join_all(adopted).await?;
+        Ok(Response::new(AdoptShardsResponse { version: versions.into_iter().max().unwrap_or(0) }))
     }
 
     async fn drop_shard(&self, request: Request<DropShardRequest>) -> Result<Response<DropShardResponse>, Status> {

@@ -1,11 +1,13 @@
 //! What an operator asks for. Every verb is one or few transactions on the directory, and may be asked again after it died half-way.
 
+mod batch;
 mod keys;
 mod names;
 mod nodes;
 mod status;
 mod tenants;
 
+pub use batch::{Planned, TenantBatch};
 pub use names::check_tenant_name;
 pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView};
 
@@ -17,6 +19,7 @@ use crate::transaction::Transaction;
 use metadb_proto::v1::{self, ClusterRecord, GroupRecord, group_record};
 use metadb_proto::{Error, directory, limits};
 use prost::Message;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -119,10 +122,22 @@ impl Operator {
         self.router.at_leader(group_id, Instant::now() + PATIENCE, &call).await.map(|_| ())
     }
 
-    pub(crate) async fn adopt(&self, shard: &v1::ShardRecord, until: Instant) -> Result<(), Error> {
-        let range = v1::ShardRange { tenant_id: shard.tenant_id, start: shard.start.clone(), end: shard.end.clone() };
-        let call = admin::adopt_shard(v1::AdoptShardRequest { group_id: shard.group_id, range: Some(range), epoch: shard.epoch });
-        self.router.at_leader(shard.group_id, until, &call).await.map(|_| ())
+    /// Has shards adopted by their groups, all groups at the same time.
+    pub(crate) async fn adopt(&self, shards: &[v1::ShardRecord], until: Instant) -> Result<(), Error> {
+        let mut by_group = BTreeMap::<(u32, u64), Vec<v1::ShardRange>>::new();
+        for shard in shards {
+            let range = v1::ShardRange { tenant_id: shard.tenant_id, start: shard.start.clone(), end: shard.end.clone() };
+            by_group.entry((shard.group_id, shard.epoch)).or_default().push(range);
+        }
+        let mut calls = Vec::new();
+        for ((group_id, epoch), ranges) in by_group {
+            for ranges in ranges.chunks(limits::ADOPTED_AT_ONCE) {
+                let call = admin::adopt_shards(v1::AdoptShardsRequest { group_id, ranges: ranges.to_vec(), epoch });
+                // Each future owns its call, so that the whole can be spawned.
+                calls.push(async move { self.router.at_leader(group_id, until, &call).await });
+            }
+        }
+        futures::future::join_all(calls).await.into_iter().try_for_each(|adopted| adopted.map(|_| ()))
     }
 
     pub(crate) async fn drop_shard(&self, shard: &v1::ShardRecord, until: Instant) -> Result<(), Error> {

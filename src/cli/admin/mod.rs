@@ -6,6 +6,7 @@ mod kv;
 mod node;
 mod status;
 mod tenant;
+mod tenant_create;
 
 use super::connection::Connection;
 use crate::failure::Failure;

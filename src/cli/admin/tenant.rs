@@ -1,5 +1,6 @@
 //! `cairn admin tenant`.
 
+use super::tenant_create::Create;
 use crate::cli::connection::Session;
 use crate::cli::time;
 use crate::failure::Failure;
@@ -11,6 +12,7 @@ use serde::Serialize;
 const EXAMPLES: &str = "\
 Examples:
   cairn admin tenant create acme
+  cairn admin tenant create --count 1000 --prefix customer-
   cairn admin tenant list
   cairn admin tenant delete acme --yes";
 
@@ -23,12 +25,8 @@ pub(super) struct Tenant {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a tenant.
-    #[command(after_help = "Examples:\n  cairn admin tenant create acme")]
-    Create {
-        /// Its name: unique in the cluster.
-        name: String,
-    },
+    /// Make a tenant, or many.
+    Create(Box<Create>),
     /// List the tenants.
     #[command(after_help = "Examples:\n  cairn admin tenant list\n  cairn admin tenant list -o json")]
     List,
@@ -45,9 +43,9 @@ enum Verb {
 
 /// A tenant, as it is printed.
 #[derive(Debug, Serialize)]
-struct Row {
-    id: u64,
-    name: String,
+pub(super) struct Row {
+    pub(super) id: u64,
+    pub(super) name: String,
     state: &'static str,
     created: String,
 }
@@ -87,13 +85,7 @@ impl Tenant {
     pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
         let operator = session.operator();
         match self.verb {
-            Verb::Create { name } => {
-                let row = Row::from(operator.create_tenant(&name).await?);
-                output.done(
-                    &format!("made tenant {} with id {}; next: `cairn admin key create --tenant {}`", row.name, row.id, row.name),
-                    &row,
-                )
-            }
+            Verb::Create(create) => create.run(&operator, output).await,
             Verb::List => output.show(&Rows(operator.tenants().await?.into_iter().map(Row::from).collect())),
             Verb::Delete { name, yes } => {
                 if !yes {
