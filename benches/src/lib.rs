@@ -5,7 +5,7 @@
 //! A figure of several rounds is their median.
 //!
 //! [`plan`] says what is measured, [`sections`] does it, [`systems`] starts and asks what is measured, [`target`] is one way to ask,
-//! [`load`] the clients, [`procfs`] what the kernel tells of the processes, [`report`] tables, thresholds, JSON and the last line, [`plot`]
+//! [`load`] the clients, [`procfs`] and [`profile`] what the kernel tells of the processes, [`report`] tables, thresholds, JSON and the last line, [`plot`]
 //! the curves.
 //!
 //! Not here: pass or fail. A figure is judged by who reads it; tests never depend on time.
@@ -14,6 +14,7 @@ pub mod load;
 pub mod plan;
 pub mod plot;
 pub mod procfs;
+pub mod profile;
 pub mod report;
 pub mod sections;
 pub mod systems;

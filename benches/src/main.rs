@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use cairn_benches::plan::{Length, MANY, Plan, Section};
 use cairn_benches::report::{self, Figure, Report};
-use cairn_benches::sections::{limits, throughput};
-use clap::Parser;
+use cairn_benches::sections::{idle, limits, neighbour, pause, restart, throughput, writes};
+use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,8 @@ Examples:
   make bench                             everything, about half an hour
   make bench SHORT=1                     everything, some minutes
   make bench SECTION=put,scan SHORT=1    two sections
-  make bench SECTION=half ROUNDS=3       one section, three rounds";
+  make bench SECTION=half ROUNDS=3       one section, three rounds
+  make bench-profile                     where the time goes while 256 clients put";
 
 /// Measures Cairn beside etcd, MariaDB and the machine's own limits.
 #[derive(Debug, Parser)]
@@ -47,6 +48,19 @@ struct Args {
     /// Threads of the clients.
     #[arg(long, default_value_t = 2)]
     client_threads: usize,
+    /// Instead of measuring: where the time goes while 256 clients put, by crate and symbol.
+    #[arg(long)]
+    profile: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// Work of a process of its own.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Asks as another tenant; the section `neighbour` starts it.
+    #[command(hide = true)]
+    Flood(neighbour::Flood),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -56,7 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         // Whichever ends first: the other is dropped, and with it the processes that it started.
         tokio::select! {
-            done = measure(&args) => done,
+            done = work(&args) => done,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             _ = terminate.recv() => anyhow::bail!("terminated"),
         }
@@ -81,6 +95,23 @@ fn plan(args: &Args) -> Plan {
     }
 }
 
+async fn work(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.part {
+        Some(Part::Flood(flood)) => {
+            let per_second = neighbour::flood(flood).await?;
+            writeln!(std::io::stdout().lock(), "{per_second}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None if args.profile => {
+            std::fs::create_dir_all(&args.out)?;
+            let text = cairn_benches::profile::run(&plan(args), &args.out).await?;
+            writeln!(std::io::stdout().lock(), "{text}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => measure(args).await,
+    }
+}
+
 async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     let plan = plan(args);
     std::fs::create_dir_all(&args.out).with_context(|| format!("can't make {}", args.out.display()))?;
@@ -97,6 +128,19 @@ async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if throughput.iter().any(|section| plan.has(*section)) {
         run.done("throughput", throughput::run(&plan, &data, echo).await)?;
+    }
+    for section in plan.sections.clone() {
+        let (name, report) = match section {
+            // Measured above, together.
+            Section::Limits | Section::Put | Section::Get | Section::Scan | Section::Half => continue,
+            Section::Kill => ("kill", pause::run(&plan, &data, pause::How::Kill).await),
+            Section::Term => ("term", pause::run(&plan, &data, pause::How::Term).await),
+            Section::Idle => ("idle", idle::run(&plan, &data).await),
+            Section::Restart => ("restart", restart::run(&plan, &data).await),
+            Section::Neighbour => ("neighbour", neighbour::run(&plan, &data).await),
+            Section::Writes => ("writes", writes::run(&plan, &data).await),
+        };
+        run.done(name, report)?;
     }
     let _ = std::fs::remove_dir_all(&data);
     run.end(&plan)

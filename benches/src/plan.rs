@@ -35,6 +35,18 @@ pub enum Section {
     Scan,
     /// Latency at half of each system's own peak of puts.
     Half,
+    /// Longest pause of a client when a leader is killed, beside etcd.
+    Kill,
+    /// Longest pause of a client when a leader is stopped in an orderly way, beside etcd.
+    Term,
+    /// Memory and processor time of a node with nothing to do and many tenants; how long it takes to make those.
+    Idle,
+    /// How soon a killed node serves again with much state.
+    Restart,
+    /// A tenant's latency while another floods.
+    Neighbour,
+    /// Bytes written to disk per byte put, beside etcd.
+    Writes,
 }
 
 /// How long a run shall take.
@@ -69,6 +81,18 @@ pub struct Plan {
     pub limit: Duration,
     /// How long latencies are measured at a fixed rate.
     pub paced: Duration,
+    /// How often a leader is killed, or stopped.
+    pub kills: usize,
+    /// How long after that pauses are looked at.
+    pub settle: Duration,
+    /// Tenants of the idle node.
+    pub tenants: usize,
+    /// How long the idle node is left alone before it is looked at, and then looked at.
+    pub quiet: Duration,
+    /// Bytes of values that the node has when it is killed.
+    pub state_bytes: u64,
+    /// Puts whose bytes on disk are counted.
+    pub counted_puts: u64,
 }
 
 impl Plan {
@@ -81,6 +105,11 @@ impl Plan {
             Length::Short => (1, ms(200), ms(800), ms(400), ms(3000)),
             Length::Full => (3, ms(1000), ms(4000), ms(2000), ms(10_000)),
         };
+        let (kills, settle, tenants, quiet, state_bytes, counted_puts) = match length {
+            Length::Tiny => (1, ms(1000), 300, ms(1000), 8 << 20, 3_000),
+            Length::Short => (3, ms(2500), 10_000, ms(10_000), 256 << 20, 60_000),
+            Length::Full => (9, ms(4000), 10_000, ms(60_000), 1 << 30, 500_000),
+        };
         Plan {
             cairn: "target/release/cairn".into(),
             etcd: Some("etcd".into()),
@@ -91,6 +120,12 @@ impl Plan {
             measure,
             limit,
             paced,
+            kills,
+            settle,
+            tenants,
+            quiet,
+            state_bytes,
+            counted_puts,
         }
     }
 

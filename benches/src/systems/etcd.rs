@@ -88,6 +88,23 @@ impl Etcd {
         }
     }
 
+    /// Waits until a node answers and follows a leader.
+    ///
+    /// # Errors
+    /// If its address is none.
+    pub async fn answers(&self, node: usize) -> anyhow::Result<()> {
+        let endpoint = Endpoint::from_shared(self.addresses[node].clone())?.timeout(Duration::from_secs(1));
+        loop {
+            if let Ok(channel) = endpoint.connect().await
+                && let Ok(status) = MaintenanceClient::new(channel).status(StatusRequest {}).await
+                && status.get_ref().leader != 0
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Its processes.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
