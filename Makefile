@@ -20,7 +20,9 @@ SEEDS ?= 50
 KILLS ?= 5
 BENCH_FLAGS = --cairn $(BINARY) --out $(CARGO_TARGET_DIR)/bench $(if $(SHORT),--short) $(if $(SECTION),--section $(SECTION)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-.PHONY: help demo dev build test check fix sim bench bench-profile jepsen deps deps-build deps-test deps-bench
+PLANTED_SEEDS ?= 40
+
+.PHONY: help demo dev build test check fix sim sim-matrix bench bench-profile jepsen deps deps-build deps-test deps-bench
 
 help: ## This list.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +55,9 @@ fix: ## Formats, and mends what lints can mend.
 
 sim: deps-build ## The cluster in the simulator: SEED=n one seed, SEEDS=n so many.
 	@RUSTFLAGS="--cfg madsim" $(CARGO) run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests --bin sim -- $(if $(SEED),--seed $(SEED),--corpus sim-tests/corpus/seeds.txt --seeds $(SEEDS))
+
+sim-matrix: deps-build ## Every planted bug, and the seed that catches it: up to PLANTED_SEEDS=40 each.
+	@RUSTFLAGS="--cfg madsim" $(CARGO) run --release --target-dir $(CARGO_TARGET_DIR)/sim --package sim-tests --bin sim -- --matrix --seeds $(PLANTED_SEEDS)
 
 bench: build deps-bench ## Against etcd, MariaDB and this machine; SHORT=1 some minutes, SECTION=put,scan a part.
 	$(CARGO) run --release --package cairn-benches -- $(BENCH_FLAGS)

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use metadb_proto::directory::{DIRECTORY_GROUP, DIRECTORY_TENANT};
 use metadb_proto::kv::{self, Kv, request, response};
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::principal::Action;
 use metadb_proto::v1::{self, operation};
 use metadb_proto::{Error, Principal, Version, limits, seam};
@@ -79,7 +80,7 @@ fn is_fresh_enough(reached: Version, read: v1::ReadOptions, unix_ms: Option<u64>
     let is_reached = read.at_version != 0 && Version(read.at_version) <= reached;
     let is_within = |now_ms: u64| now_ms.saturating_sub(reached.unix_ms()) <= u64::from(read.max_staleness_ms);
     let is_young = read.at_version == 0 && read.max_staleness_ms != 0 && unix_ms.is_some_and(is_within);
-    is_reached || is_young
+    is_reached || is_young || (planted::is(Bug::StalenessIsNotBounded) && read.at_version == 0 && read.max_staleness_ms != 0)
 }
 
 fn read_options(body: &request::Body) -> v1::ReadOptions {

@@ -159,6 +159,11 @@ impl Cluster {
         machine.crash(Kind::Kill)
     }
 
+    /// Starts a node that was killed.
+    pub fn restart(&self, node: usize) {
+        self.handle.restart(self.machines[node].placed_at());
+    }
+
     /// Has a node leave in good order, as the binary does when it is told to stop, and ends its process then. True if it left in time;
     /// whatever it had not synced by then is lost.
     ///

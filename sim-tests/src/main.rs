@@ -1,6 +1,8 @@
 //! `sim`: runs seeds and prints what came of them. Built with `RUSTFLAGS="--cfg madsim"`.
 
 #[cfg(madsim)]
+mod matrix;
+#[cfg(madsim)]
 mod print;
 
 #[cfg(madsim)]

@@ -58,6 +58,8 @@ pub enum Fault {
     Pause,
     /// The same for the node that leads most, for longer than its leases.
     PauseLeader,
+    /// A leader and one follower do not hear each other; when that one would be elected, the other follower dies and comes back at once.
+    Blink,
     /// A node leaves in good order, and is started again at the end.
     Stop,
     /// An operator hands the leadership of a group to another voter.
@@ -73,7 +75,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 18] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -86,6 +88,7 @@ pub const FAULTS: [Fault; 18] = [
     Fault::SlowDisk,
     Fault::Pause,
     Fault::PauseLeader,
+    Fault::Blink,
     Fault::Stop,
     Fault::Transfer,
     Fault::ClockRate,
@@ -94,7 +97,7 @@ pub const FAULTS: [Fault; 18] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 16;
+const IN_CHAOS: u64 = 17;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -165,7 +168,7 @@ fn choose(cluster: &Cluster) -> Fault {
 impl Fault {
     /// Whether it must outlast the leases of whoever leads.
     fn takes_lease(self) -> bool {
-        matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader)
+        matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader | Fault::Blink)
     }
 }
 
@@ -175,6 +178,7 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::PowerLoss
         | Fault::Pause
         | Fault::PauseLeader
+        | Fault::Blink
         | Fault::Stop
         | Fault::Transfer
         | Fault::KillJoining

@@ -1,8 +1,10 @@
-//! Deliberate bugs, planted around the cluster and never inside it: a harness that catches none proves nothing.
+//! Deliberate bugs, around the cluster and inside it: a harness that catches none proves nothing. How those inside are planted, and why
+//! they can't ship: `metadb_proto::planted`.
 
 use bytes::Bytes;
 use metadb_engine::EngineError;
 use metadb_engine::disk::Disk;
+use metadb_proto::planted::Bug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +17,41 @@ pub enum Planted {
     RepeatsWithoutId,
     /// Reads are answered by any replica, however old: what a lost lease check would do.
     StaleReads,
+    /// One inside the server.
+    Server(Bug),
+}
+
+impl Planted {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Planted> {
+        let around = [Planted::SyncsAreLies, Planted::RepeatsWithoutId, Planted::StaleReads];
+        around.into_iter().chain(Bug::ALL.iter().copied().map(Planted::Server))
+    }
+
+    /// Its name on a command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Planted::SyncsAreLies => "syncs-are-lies",
+            Planted::RepeatsWithoutId => "repeats-without-id",
+            Planted::StaleReads => "stale-reads",
+            Planted::Server(bug) => bug.name(),
+        }
+    }
+
+    /// The one inside the server, if it is one.
+    #[must_use]
+    pub fn server(self) -> Option<Bug> {
+        if let Planted::Server(bug) = self { Some(bug) } else { None }
+    }
 }
 
 impl std::str::FromStr for Planted {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "syncs-are-lies" => Ok(Planted::SyncsAreLies),
-            "repeats-without-id" => Ok(Planted::RepeatsWithoutId),
-            "stale-reads" => Ok(Planted::StaleReads),
-            other => Err(format!("no bug is called {other}")),
-        }
+        let names = || Planted::all().map(Planted::name).collect::<Vec<_>>().join(", ");
+        Planted::all().find(|planted| planted.name() == name).ok_or_else(|| format!("no bug is called {name}; there are {}", names()))
     }
 }
 

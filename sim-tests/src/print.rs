@@ -33,9 +33,12 @@ struct Args {
     /// Seconds of virtual time with faults.
     #[arg(long, default_value_t = Plan::default().chaos.as_secs())]
     chaos: u64,
-    /// Plant a deliberate bug, to see that it is caught: syncs-are-lies, repeats-without-id, stale-reads.
+    /// Plant a deliberate bug, to see that it is caught; a wrong name lists them all.
     #[arg(long)]
     planted: Option<Planted>,
+    /// Print the kill matrix instead: each planted bug, and how many seeds it takes to catch it, up to --seeds of them.
+    #[arg(long, conflicts_with_all = ["seed", "planted", "corpus"])]
+    matrix: bool,
     /// What the libraries log goes to standard error, filtered so.
     #[arg(long)]
     log: Option<String>,
@@ -48,7 +51,9 @@ pub(crate) fn main() -> ExitCode {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_ansi(false).init();
     }
     let plan = Plan { nodes: args.nodes, chaos: Duration::from_secs(args.chaos), planted: args.planted, ..Plan::default() };
-    match run_all(&args, plan) {
+    let ended =
+        if args.matrix { crate::matrix::run(&mut std::io::stdout().lock(), plan, args.start, args.seeds) } else { run_all(&args, plan) };
+    match ended {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

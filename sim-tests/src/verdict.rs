@@ -3,9 +3,10 @@
 use crate::cluster::Cluster;
 use crate::nemesis::DRIFT_MAX;
 use crate::workload::Shared;
+use crate::workload::bank::{ACCOUNTS, MONEY};
 use checkers::linearizable::{self, Budget};
 use checkers::register::{self, Register};
-use checkers::{Verdict, acknowledged, leaders, replicas, tree, versions};
+use checkers::{Verdict, acknowledged, bank, leaders, lists, replicas, tree, versions};
 use std::collections::BTreeMap;
 
 use crate::watcher::Seen;
@@ -18,6 +19,8 @@ const BUDGET: Budget = Budget { steps: 3_000_000, cache_bytes: 256 << 20 };
 pub struct Final {
     /// Keys that are written once, by tenant and key.
     pub once: BTreeMap<String, u64>,
+    /// Every list.
+    pub lists: BTreeMap<String, Vec<u64>>,
     /// Every entry of every folder.
     pub entries: Vec<tree::Entry>,
     /// States of all replicas.
@@ -51,6 +54,8 @@ pub fn violations(shared: &Shared, seen: &Seen, last: &Final, cluster: &Cluster)
             judge(&format!("clock of tenant {tenant_id}"), versions::near_true_time(commits, drift_ms));
         }
     }
+    judge("bank", bank::check(&shared.statements.lock(), ACCOUNTS, MONEY));
+    judge("lists", lists::check(&shared.lists.lock(), &last.lists));
     judge("tree", tree::check(&shared.files.lock(), &last.entries));
     judge("leaders", leaders::check(&seen.claims));
     judge("raft", seen.judge.verdict());

@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`linearizable`], [`register`] | each key behaves like one register, operated one request at a time, each request once |
 //! | [`acknowledged`] | no acknowledged write is lost, no refused one is there |
+//! | [`lists`] | transactions over several keys are strictly serializable, each done once |
+//! | [`bank`] | whoever reads several keys of one moment sees one moment |
 //! | [`versions`] | versions rise in real time |
 //! | [`replicas`] | replicas that applied the same log are the same |
 //! | [`leaders`] | a term has one leader |
@@ -19,9 +21,11 @@
 //! Not here: clients, faults, clocks, I/O of any kind.
 
 pub mod acknowledged;
+pub mod bank;
 pub mod history;
 pub mod leaders;
 pub mod linearizable;
+pub mod lists;
 pub mod raft;
 pub mod register;
 pub mod replicas;

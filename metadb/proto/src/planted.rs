@@ -5,45 +5,64 @@
 //! `docs/testing.md` tells within how many seeds it is caught. Bugs that need no branch in the server (a disk that lies, a client that
 //! repeats without its id) are planted around it, in `sim-tests`.
 
-/// A deliberate bug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bug {
+macro_rules! bugs {
+    ($($(#[doc = $text:literal])+ $bug:ident $name:literal,)+) => {
+        /// A deliberate bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Bug {
+            $($(#[doc = $text])+ $bug,)+
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &'static [Bug] = &[$(Bug::$bug,)+];
+
+            /// Its name on a command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Bug::$bug => $name,)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
     /// A vote counts before it is on disk: after a crash the node may vote twice in a term.
-    VoteIsNotSynced,
-    /// An entry is acknowledged to the leader before it is on disk.
-    AppendIsNotSynced,
-    /// A leader answers reads without asking how old its last quorum is.
-    ReadWithoutLease,
-    /// The lease of reads lasts four times as long as the others keep from voting.
-    LeaseWithoutMargin,
-    /// A node that restarts votes at once, though a leader may count on what it promised before.
-    RestartVotesAtOnce,
-    /// A leader answers a write when its own log has it, and does not wait until it is applied.
-    FollowerServesReads,
+    VoteIsNotSynced "vote-is-not-synced",
+    /// An entry is acknowledged before it is on disk.
+    AppendIsNotSynced "append-is-not-synced",
+    /// A leader answers reads without asking when it last heard from a quorum.
+    ReadWithoutLease "read-without-lease",
+    /// A read is answered before the entries that it must see are applied.
+    ReadBeforeApplied "read-before-applied",
+    /// A node that restarts votes at once, though a leader may count on what it acknowledged before.
+    RestartVotesAtOnce "restart-votes-at-once",
     /// A retry is carried out again: what is remembered of its request id is not looked at.
-    RememberedIsNotChecked,
+    RememberedIsNotChecked "remembered-is-not-checked",
     /// A snapshot leaves the remembered requests behind.
-    SnapshotWithoutRequests,
-    /// A snapshot leaves out its last row of data.
-    SnapshotWithoutLastRow,
-    /// The log is purged up to what is applied, though it is not flushed.
-    PurgeBeyondFlushed,
+    SnapshotWithoutRequests "snapshot-without-requests",
+    /// A snapshot leaves out one row of data.
+    SnapshotWithoutRow "snapshot-without-row",
+    /// The state is told to be durable, and the log purged behind it, without a flush.
+    FlushIsSkipped "flush-is-skipped",
     /// Each replica gives versions by its own clock.
-    ApplyByOwnClock,
-    /// A full page of a scan loses its last row, and the next one begins behind it.
-    PageDropsLastRow,
+    ApplyByOwnClock "apply-by-own-clock",
+    /// A full page of a scan loses its last row, and the next page begins behind it.
+    PageDropsLastRow "page-drops-last-row",
+    /// A page is read at the newest version, whatever version was asked for.
+    PageOfAnotherMoment "page-of-another-moment",
     /// A condition that fails does not stop the operations.
-    ConditionIsNotChecked,
-    /// The second of two operations on one key in a transaction does not see the first.
-    TornTransaction,
-    /// The rows read after a snapshot was installed are those cached before.
-    CacheSurvivesSnapshot,
-    /// A checksum of a chunk of a snapshot is computed and not compared.
-    ChecksumIsNotCompared,
-    /// A clock that is far ahead of all others is believed.
-    ClockIsBelieved,
-    /// A read is answered without waiting until the index that it must see is applied.
-    ReadBeforeApplied,
+    ConditionIsNotChecked "condition-is-not-checked",
+    /// One transaction in five loses its last operation.
+    TransactionIsTorn "transaction-is-torn",
+    /// A write whose end is not known is told as not done.
+    UnknownIsToldAsFailed "unknown-is-told-as-failed",
+    /// A read that allows some staleness is answered by any replica, however stale.
+    StalenessIsNotBounded "staleness-is-not-bounded",
+    /// A wall clock that is far from all others is believed.
+    ClockIsBelieved "clock-is-believed",
 }
 
 /// Whether a bug is planted. Outside the simulator none is.

@@ -8,6 +8,7 @@ use crate::machine::Outcome;
 use crate::raft::replica::Replica;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -87,6 +88,9 @@ impl Proposer {
 }
 
 fn unknown(message: &str) -> Error {
+    if planted::is(Bug::UnknownIsToldAsFailed) {
+        return late();
+    }
     Error::UnknownOutcome { message: message.to_owned() }
 }
 

@@ -24,6 +24,7 @@ use crate::command::{Command, CommandError, Proposal};
 use crate::rows;
 use bytes::Bytes;
 use metadb_engine::{Cf, EngineError, Store, WriteBatch};
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version, v1};
 use overlay::Overlay;
 use ownership::{Change, Ownership, Range, ShardRow};
@@ -267,6 +268,7 @@ impl<'a> Run<'a> {
     /// Gives the next version out, and lets remembered requests go where it begins a new generation.
     fn next_version(&mut self, proposed: Version) -> Result<Version, Error> {
         let last = self.applied.version;
+        let proposed = if planted::is(Bug::ApplyByOwnClock) { Version::from_unix_ms(metadb_proto::seam::unix_ms()) } else { proposed };
         let version = last.next(proposed);
         if version <= last || version == Version::MAX {
             return Err(Error::internal("the group has no version left to give: a node's clock was far in the future"));

@@ -5,6 +5,7 @@ use super::{Refusal, Run};
 use crate::rows::change::{self, Change};
 use bytes::Bytes;
 use metadb_engine::Cf;
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::v1::{self, condition, operation};
 use metadb_proto::{Error, Version};
 
@@ -12,20 +13,21 @@ impl Run<'_> {
     pub(super) fn transact(&mut self, request: &v1::TransactRequest, version: Version) -> Result<v1::TransactResponse, Refusal> {
         let header = request.header.as_ref().ok_or_else(|| Error::invalid("header", "present", "absent"))?;
         if !header.request_id.is_empty()
+            && !planted::is(Bug::RememberedIsNotChecked)
             && let Some(outcome) = self.remembered.find(self.store, version, header.tenant_id, &header.request_id)?
         {
             return Ok(outcome);
         }
         self.check_ownership(header, request, version)?;
         let outcome = match self.failed_condition(header.tenant_id, &request.conditions)? {
-            Some((index, actual)) => v1::TransactResponse {
+            Some((index, actual)) if !planted::is(Bug::ConditionIsNotChecked) => v1::TransactResponse {
                 committed: false,
                 version: version.0,
                 results: Vec::new(),
                 failed_condition: u32::try_from(index).unwrap_or(u32::MAX),
                 actual,
             },
-            None => self.commit(header.tenant_id, &request.operations, version)?,
+            Some(_) | None => self.commit(header.tenant_id, &request.operations, version)?,
         };
         if !header.request_id.is_empty() {
             self.remembered.keep(version, header.tenant_id, &header.request_id, &outcome, &mut self.batch);
@@ -35,7 +37,9 @@ impl Run<'_> {
 
     fn commit(&mut self, tenant_id: u64, operations: &[v1::Operation], version: Version) -> Result<v1::TransactResponse, Refusal> {
         let mut writes = Transaction::new(self.group_id, tenant_id, version, &mut self.overlay);
-        let results = operations.iter().map(|operation| writes.perform(operation)).collect::<Result<Vec<_>, _>>();
+        let lost = usize::from(planted::is(Bug::TransactionIsTorn) && operations.len() > 1 && version.unix_ms() % 5 == 0);
+        let done = operations[..operations.len() - lost].iter().map(|operation| writes.perform(operation));
+        let results = done.chain((0..lost).map(|_| Ok(v1::OperationResult::default()))).collect::<Result<Vec<_>, _>>();
         let keys = writes.into_keys();
         let results = match results {
             Ok(results) => results,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, seam, v1};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
@@ -189,7 +190,9 @@ impl Replica {
         let receiving = tokio::sync::Mutex::new(());
         let mut replica =
             Replica { node_id, group_id, raft, log, store, spool, progress, clocks, timings, votes_from: None, receiving, problem };
-        if restarted {
+        if restarted && planted::is(Bug::RestartVotesAtOnce) {
+            replica.raft.runtime_config().elect(true);
+        } else if restarted {
             replica.sit_out_lease().await?;
         }
         Ok(replica)
@@ -338,6 +341,9 @@ impl Replica {
 
     /// The index that must be applied for a read that began before this call to see every write that was answered before it.
     pub(crate) async fn read_index(&self) -> Result<u64, Error> {
+        if planted::is(Bug::ReadWithoutLease) {
+            return Ok(self.progress.applied().position.map_or(0, |id| id.index));
+        }
         let option = LinearizerOption::new(Some(self.timings.lease()), true);
         match self.raft.get_read_linearizer(option).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
@@ -351,6 +357,9 @@ impl Replica {
 
     /// Waits until an entry was applied here.
     pub(crate) async fn applied_through(&self, index: u64) {
+        if planted::is(Bug::ReadBeforeApplied) {
+            return;
+        }
         self.progress.applied_through(index).await;
     }
 

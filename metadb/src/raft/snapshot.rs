@@ -13,9 +13,11 @@
 //! | `replica` mark | `group u32, 0xfe` → empty; says that this node has a replica of the group |
 
 use super::codec::{CodecError, Reader, put_sized};
+use crate::rows;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use metadb_engine::disk::Disk;
 use metadb_engine::{Cf, EngineError, Store, StoreRead, WriteBatch};
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::seam;
 use std::sync::Arc;
 
@@ -132,13 +134,17 @@ impl Export {
         let mut out = BytesMut::new();
         while let Some(cf) = self.families.first().copied() {
             let (start, end) = travelling(cf, self.group_id);
+            let begins = self.next.is_none();
             let from = self.next.take().unwrap_or(start);
             let mut last = None;
-            for row in self.view.cursor(cf, &from[..]..&end[..], false) {
+            for (n, row) in self.view.cursor(cf, &from[..]..&end[..], false).enumerate() {
                 let (key, value) = row?;
                 if out.len() >= CHUNK_BYTES {
                     last = Some(key);
                     break;
+                }
+                if is_forgotten(cf, &key, begins && n == 0) {
+                    continue;
                 }
                 put_row(&mut out, cf, &key, &value);
                 self.rows += 1;
@@ -151,6 +157,12 @@ impl Export {
         }
         Ok(if out.is_empty() { None } else { Some(out.freeze()) })
     }
+}
+
+/// Rows that a planted bug leaves out.
+fn is_forgotten(cf: Cf, key: &[u8], first: bool) -> bool {
+    let request = cf == Cf::State && key.get(4) == Some(&rows::kind::REQUEST);
+    planted::is(Bug::SnapshotWithoutRequests) && request || planted::is(Bug::SnapshotWithoutRow) && cf == Cf::Data && first
 }
 
 fn put_row(out: &mut BytesMut, cf: Cf, key: &[u8], value: &[u8]) {

@@ -6,6 +6,7 @@
 use super::{Live, View, header, key_value, storage_error};
 use crate::rows::data;
 use bytes::Bytes;
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version, limits, v1};
 
 const CONTINUATION_FORMAT: u8 = 1;
@@ -18,6 +19,7 @@ impl View {
     pub fn scan(&self, request: &v1::ScanRequest) -> Result<v1::ScanResponse, Error> {
         let header = header(request.header.as_ref())?;
         let at = self.read_version(request.read.as_ref())?;
+        let at = if planted::is(Bug::PageOfAnotherMoment) { self.version() } else { at };
         let (start, end) = bounds(request)?;
         let (rows, continuation) = self.guarded(
             |ownership| ownership.check_range(header.tenant_id, &request.start, &request.end, header.epoch),
@@ -44,6 +46,9 @@ impl View {
                 && (rows.len() >= limit || bytes > limits::PAGE_BYTES)
             {
                 let continuation = continue_after(&last.key);
+                if planted::is(Bug::PageDropsLastRow) {
+                    rows.pop();
+                }
                 return Ok((rows, continuation));
             }
             rows.push(row);

@@ -184,7 +184,7 @@ impl Machine {
     async fn start(&self, identity: &Identity) -> Arc<Node> {
         let mount: Arc<dyn Disk> = match self.planted {
             Some(Planted::SyncsAreLies) => Arc::new(LyingDisk(self.disk.mount())),
-            Some(Planted::RepeatsWithoutId | Planted::StaleReads) | None => self.disk.mount(),
+            Some(Planted::RepeatsWithoutId | Planted::StaleReads | Planted::Server(_)) | None => self.disk.mount(),
         };
         let log = Log::open(mount, LogOptions::default()).await.expect("a log that was only cut short opens");
         let config = NodeConfig {

@@ -1,10 +1,13 @@
 //! Faults of processes: they die, stop, pause, and lose leadership on purpose.
 
-use super::{Fault, Felt, busiest};
+use super::{Fault, Felt, busiest, sleep_up_to};
 use crate::cluster::{Cluster, GROUPS};
 use crate::workload::{Shared, below};
+use std::ops::Range;
 use std::time::Duration;
 
+/// How long a node that does not hear its leader waits until it stands for election: a lease and an election time, and more.
+const RIVAL_WAITS: Range<Duration> = Duration::from_millis(900)..Duration::from_millis(1500);
 /// How long a leader may take to hand its leadership over.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -21,6 +24,7 @@ pub(super) async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node
             cluster.pause(node);
             Felt::ByLoss { node, led }
         }
+        Fault::Blink => blink(cluster, node).await,
         Fault::Stop => Felt::Known(stop(cluster, shared, node).await),
         Fault::Transfer => Felt::Known(transfer(cluster, shared, node).await),
         _ => {
@@ -28,6 +32,20 @@ pub(super) async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node
             Felt::Known(cluster.kill(node) > 0 || led > 0)
         }
     }
+}
+
+/// What a restarted node has forgotten may be what a leader counts on: that it promised not to vote. It bit if it voted later: if another
+/// node leads in the end.
+async fn blink(cluster: &Cluster, node: usize) -> Felt {
+    let leader = busiest(cluster, node);
+    let led = cluster.led_by(leader);
+    let [rival, forgetful] = [1, 2].map(|step| (leader + step) % cluster.size());
+    cluster.cut(leader, rival);
+    cluster.cut(rival, leader);
+    sleep_up_to(RIVAL_WAITS.start, RIVAL_WAITS.end).await;
+    cluster.kill(forgetful);
+    cluster.restart(forgetful);
+    Felt::ByLoss { node: leader, led }
 }
 
 /// Bit if the node led a group, left in good order, and others lead all that it led.

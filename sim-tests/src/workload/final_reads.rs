@@ -23,6 +23,10 @@ pub async fn all(client: &Client, last: &mut Final) -> Vec<String> {
     for tenant_id in &client.tenants {
         problems.extend(written_once(client, *tenant_id, last).await.err().map(|error| format!("scan of tenant {tenant_id}: {error}")));
     }
+    match Box::pin(super::lists::read_all(client)).await {
+        Ok(lists) => last.lists = lists,
+        Err(error) => problems.push(format!("lists: {error}")),
+    }
     let namespace = Fs::new(client.routers[0].clone()).namespace(client.tenants[0]);
     problems.extend(Box::pin(walk(client, &namespace, last)).await.err().map(|error| format!("tree: {error}")));
     problems

@@ -4,7 +4,9 @@
 //! without its request id. An error that says "nothing was done" is recorded as a failure, and so put to the test; only
 //! [`Error::UnknownOutcome`] leaves an operation open.
 
+pub mod bank;
 pub mod final_reads;
+pub mod lists;
 pub mod once;
 pub mod registers;
 pub mod tree;
@@ -34,6 +36,11 @@ pub struct Shared {
     pub once: Arc<Mutex<BTreeMap<String, checkers::acknowledged::Write<u64>>>>,
     /// Acknowledged commits, by tenant.
     pub commits: Arc<Mutex<BTreeMap<u64, Vec<Commit>>>>,
+    /// Statements of the bank.
+    pub statements: Arc<Mutex<Vec<checkers::bank::Statement>>>,
+    /// Transactions over lists.
+    pub lists: Arc<Mutex<Vec<checkers::lists::Transaction>>>,
+    places: Arc<std::sync::atomic::AtomicU64>,
     /// Ids of all folders that were acknowledged.
     pub folders: Arc<Mutex<Vec<u64>>>,
     /// Errors that no client may ever see.
@@ -56,6 +63,9 @@ impl Shared {
             files: Arc::new(Mutex::new(History::new())),
             once: Arc::default(),
             commits: Arc::default(),
+            statements: Arc::default(),
+            lists: Arc::default(),
+            places: Arc::default(),
             folders: Arc::default(),
             unexpected: Arc::default(),
             slowest_ns: Arc::default(),
@@ -68,6 +78,11 @@ impl Shared {
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.stop.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The next place in the order of what was asked and answered.
+    pub(crate) fn place(&self) -> u64 {
+        self.places.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 
     /// What an error means for a request with effects.
