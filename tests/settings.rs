@@ -106,7 +106,17 @@ fn a_data_folder_of_a_newer_format_is_refused_and_left_alone() {
 fn a_new_node_that_nobody_told_where_to_go_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = settings(folder.path(), "");
-    let output = run(&["node", "--config", &file, "--bootstrap=false", "--listen", "127.0.0.1:7998", "--s3-listen", "127.0.0.1:7997"]);
+    let output = run(&[
+        "node",
+        "--config",
+        &file,
+        "--bootstrap=false",
+        "--listen",
+        "127.0.0.1:7998",
+        "--s3-listen",
+        "127.0.0.1:7997",
+        "--http-listen=",
+    ]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("--join"), "{}", stderr(&output));
 }
@@ -117,7 +127,11 @@ fn a_first_node_that_lost_its_folder_does_not_make_its_cluster_again() {
     let file = settings(folder.path(), "");
     let cluster = "ef".repeat(16);
     let args = ["node", "--config", &file, "--bootstrap=true", "--cluster-id", &cluster];
-    refused(&[&args[..], &["--listen", "127.0.0.1:7996", "--s3-listen", "127.0.0.1:7995"]].concat(), 2, &["exists already", "--join"]);
+    refused(
+        &[&args[..], &["--listen", "127.0.0.1:7996", "--s3-listen", "127.0.0.1:7995", "--http-listen="]].concat(),
+        2,
+        &["exists already", "--join"],
+    );
     assert!(!folder.path().join("data").join("identity.toml").exists(), "no identity is made up");
 }
 

@@ -13,13 +13,14 @@ const CHARTER_BYTES: usize = 150;
 
 /// Who may depend on whom. `build` and plain dependencies; a crate not named here may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("metadb-telemetry", &[]),
     ("metadb-proto", &[]),
-    ("metadb-engine", &[]),
-    ("metadb", &["metadb-proto", "metadb-engine"]),
-    ("shard-router", &["metadb-proto"]),
-    ("fs-layer", &["shard-router", "metadb-proto"]),
-    ("object-gateway", &["fs-layer", "shard-router", "metadb-proto"]),
-    ("cairn", &["object-gateway", "fs-layer", "shard-router", "metadb-proto", "metadb", "metadb-engine", "jepsen"]),
+    ("metadb-engine", &["metadb-telemetry"]),
+    ("metadb", &["metadb-proto", "metadb-engine", "metadb-telemetry"]),
+    ("shard-router", &["metadb-proto", "metadb-telemetry"]),
+    ("fs-layer", &["shard-router", "metadb-proto", "metadb-telemetry"]),
+    ("object-gateway", &["fs-layer", "shard-router", "metadb-proto", "metadb-telemetry"]),
+    ("cairn", &["object-gateway", "fs-layer", "shard-router", "metadb-proto", "metadb", "metadb-engine", "metadb-telemetry", "jepsen"]),
     ("checkers", &[]),
     ("sim-tests", &["metadb", "metadb-engine", "metadb-proto", "shard-router", "fs-layer", "checkers"]),
     ("jepsen", &["checkers", "metadb-proto", "shard-router"]),

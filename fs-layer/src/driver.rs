@@ -7,6 +7,7 @@
 use crate::db::Db;
 use crate::error::no_folder;
 use crate::limits::{ATTEMPTS, BACKOFF_MAX, BACKOFF_MIN, REQUEST_SLOT, REQUEST_SLOTS_KEPT};
+use crate::metrics;
 use crate::model::{FolderKind, Released};
 use crate::namespace::{Namespace, Tenant};
 use crate::record::{EventRecord, NodeRecord, Record as _, ReleasedRecord, RequestRecord, kind_number, kind_of};
@@ -130,8 +131,15 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Runs an operation to its end.
+/// Runs an operation to its end, and counts it.
 pub(crate) async fn run<O: Operation>(namespace: &Namespace, op: &O) -> Result<O::Answer, Error> {
+    let started = Instant::now();
+    let result = run_to_its_end(namespace, op).await;
+    metrics::ended(O::NAME, started.elapsed(), &result);
+    result
+}
+
+async fn run_to_its_end<O: Operation>(namespace: &Namespace, op: &O) -> Result<O::Answer, Error> {
     let deadline = Instant::now() + namespace.deadline;
     let mut backoff = BACKOFF_MIN;
     for attempt in 0..ATTEMPTS {
@@ -139,6 +147,7 @@ pub(crate) async fn run<O: Operation>(namespace: &Namespace, op: &O) -> Result<O
         if left.is_zero() {
             break;
         }
+        metrics::attempted(O::NAME);
         let db = namespace.db.with_deadline(left);
         let request = namespace.request_id.map(|id| Request::new(id, O::NAME));
         if let Some(answer) = remembered(request.as_ref(), &db).await? {

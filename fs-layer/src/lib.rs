@@ -13,6 +13,7 @@ pub mod error;
 pub mod keys;
 pub mod limits;
 pub mod listing;
+pub mod metrics;
 pub mod name;
 pub mod path;
 pub mod record;

@@ -10,6 +10,7 @@ use crate::command::Command;
 use crate::group::Group;
 use crate::machine::Outcome;
 use crate::node::Node;
+use crate::witness::{Course, Witness};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use metadb_proto::directory::{DIRECTORY_GROUP, DIRECTORY_TENANT};
@@ -21,14 +22,24 @@ use metadb_proto::{Error, Principal, Version, limits, seam};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 impl Kv for Node {
     fn call<'a>(&'a self, principal: &'a Principal, body: request::Body) -> BoxFuture<'a, Result<response::Body, Error>> {
-        Box::pin(answer(self, principal, body))
+        Box::pin(witnessed(self, principal, body))
     }
 }
 
-async fn answer(node: &Node, principal: &Principal, body: request::Body) -> Result<response::Body, Error> {
+/// Answers, and tells how long it took and where.
+async fn witnessed(node: &Node, principal: &Principal, body: request::Body) -> Result<response::Body, Error> {
+    let mut witness = Witness::begin(node.busiest(), &body);
+    let lines = witness.log_span();
+    let result = answer(node, principal, body, &mut witness.course).instrument(lines).await;
+    witness.end(node.busiest(), node.slow_log(), &result);
+    result
+}
+
+async fn answer(node: &Node, principal: &Principal, body: request::Body, course: &mut Course) -> Result<response::Body, Error> {
     limits::check(&body)?;
     let header = kv::header(&body).ok_or_else(|| Error::invalid("header", "present", "absent"))?;
     let tenant_id = header.tenant_id;
@@ -36,9 +47,9 @@ async fn answer(node: &Node, principal: &Principal, body: request::Body) -> Resu
     let deadline = Instant::now() + patience(header.deadline_ms);
     let group = find_group(node, header, &body)?;
     let answer = match body {
-        request::Body::Transact(request) => transact(&group, request, deadline).await.map(response::Body::Transact),
+        request::Body::Transact(request) => transact(&group, request, deadline, course).await.map(response::Body::Transact),
         body @ (request::Body::Get(_) | request::Body::MultiGet(_) | request::Body::Scan(_) | request::Body::Walk(_)) => {
-            read(&group, &body, deadline).await
+            read(&group, &body, deadline, course).await
         }
     };
     answer.map_err(|error| with_leader(node, tenant_id, error))
@@ -52,18 +63,23 @@ fn patience(deadline_ms: u32) -> Duration {
     }
 }
 
-async fn transact(group: &Group, mut request: v1::TransactRequest, deadline: Instant) -> Result<v1::TransactResponse, Error> {
+async fn transact(
+    group: &Group,
+    mut request: v1::TransactRequest,
+    deadline: Instant,
+    course: &mut Course,
+) -> Result<v1::TransactResponse, Error> {
     if let Some(header) = request.header.take() {
         let v1::RequestHeader { tenant_id, epoch, request_id, .. } = header;
         request.header = Some(v1::RequestHeader { tenant_id, epoch, request_id, ..Default::default() });
     }
-    match group.propose(Command::Transact(request), deadline).await? {
+    match group.propose_witnessed(Command::Transact(request), deadline, course).await? {
         Outcome::Transact(outcome) => outcome,
         Outcome::Shard(_) => Err(Error::internal("a transaction was answered like a change of ownership")),
     }
 }
 
-async fn read(group: &Group, body: &request::Body, deadline: Instant) -> Result<response::Body, Error> {
+async fn read(group: &Group, body: &request::Body, deadline: Instant, course: &mut Course) -> Result<response::Body, Error> {
     let believed = group.clock_is_right().then(seam::unix_ms);
     if is_fresh_enough(group.view().version(), read_options(body), believed) {
         match group.view().answer(body) {
@@ -72,7 +88,16 @@ async fn read(group: &Group, body: &request::Body, deadline: Instant) -> Result<
             answer => return answer,
         }
     }
-    group.read_barrier(deadline).await?.answer(body)
+    let asked = Instant::now();
+    let view = group.read_barrier(deadline).await;
+    let passed = Instant::now();
+    course.barrier = passed - asked;
+    let answer = view?.answer(body);
+    if let Some(trace) = course.trace {
+        trace.record("read barrier", asked, passed, Vec::new());
+        trace.record("read", passed, Instant::now(), Vec::new());
+    }
+    answer
 }
 
 /// Whether a replica that has reached a version may answer by itself. A node without a clock to be believed can't judge an age.

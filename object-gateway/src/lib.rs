@@ -14,4 +14,5 @@
 
 pub mod collect;
 pub mod content;
+pub mod metrics;
 pub mod s3;

@@ -1,5 +1,6 @@
 //! What is asked, apart from where: each kind of request knows which keys it touches and how its body looks once its place is known.
 
+use crate::metrics;
 use crate::routes::{Place, TenantRoutes};
 use bytes::Bytes;
 use metadb_proto::kv::request;
@@ -10,6 +11,8 @@ use metadb_proto::{Error, kv};
 pub(crate) trait Ask: Send + Sync {
     /// Which part of the tenant it goes to.
     fn place(&self, routes: &TenantRoutes) -> Result<Place, Error>;
+    /// Its place among the kinds of requests, as they are counted.
+    fn verb(&self) -> usize;
     /// What is sent there; the header is the driver's.
     fn body(&self, place: &Place) -> request::Body;
 }
@@ -46,6 +49,10 @@ impl Ask for Keyed {
             Some(place) => Ok(place),
             None => routes.at(b"").cloned(),
         }
+    }
+
+    fn verb(&self) -> usize {
+        metrics::verb(&self.body)
     }
 
     fn body(&self, _: &Place) -> request::Body {

@@ -1,12 +1,14 @@
 //! The driver of one request: place it, ask, and do what the policy decides until there is an answer or no time left.
 
 use crate::ask::{Ask, stamp};
+use crate::metrics;
 use crate::policy::{self, Attempt, Decision, Failure};
 use crate::router::Router;
 use crate::routes::{Place, TenantRoutes};
 use metadb_proto::kv::{request, response};
 use metadb_proto::v1::NodeRef;
 use metadb_proto::{Error, kv, seam, v1};
+use metadb_telemetry::trace::{self, Context, Span};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,6 +16,8 @@ use tokio::time::Instant;
 /// What is remembered between the attempts of one request.
 #[derive(Default)]
 struct Course {
+    /// The trace that it belongs to, if it is sampled.
+    trace: Option<Context>,
     attempts: u32,
     redirects: u32,
     /// Whether an attempt may have been executed.
@@ -40,7 +44,28 @@ impl Router {
     /// Asks until answered. Also says of which place the answer is.
     pub(crate) async fn call(&self, tenant_id: u64, ask: &dyn Ask, until: Instant) -> Result<(response::Body, Place), Error> {
         self.counting().requests.one();
-        let mut course = Course::default();
+        let (started, verb) = (Instant::now(), ask.verb());
+        let mut span = trace::root("router");
+        if let Some(span) = &mut span {
+            span.note("verb", metrics::VERBS[verb]);
+            span.note("tenant", tenant_id);
+        }
+        let course = Course { trace: span.as_ref().map(Span::context), ..Course::default() };
+        let result = self.ask_until_answered(tenant_id, ask, course, until).await;
+        if let (Some(span), Err(error)) = (&mut span, &result) {
+            span.fail(error);
+        }
+        metrics::answered(verb, started.elapsed(), &result);
+        result
+    }
+
+    async fn ask_until_answered(
+        &self,
+        tenant_id: u64,
+        ask: &dyn Ask,
+        mut course: Course,
+        until: Instant,
+    ) -> Result<(response::Body, Place), Error> {
         loop {
             course.attempts += 1;
             let (failure, target) = match self.target(tenant_id, ask, &course, until).await {
@@ -66,6 +91,9 @@ impl Router {
         let time_left = until.saturating_duration_since(now);
         let mut body = ask.body(&target.place);
         stamp(&mut body, tenant_id, &target.place, time_left);
+        if let Some(trace) = course.trace {
+            kv::header_mut(&mut body).traceparent = trace.traceparent();
+        }
         course.effects = kv::has_effects(&body);
         course.repeatable = !course.effects || !kv::header_mut(&mut body).request_id.is_empty();
         // What can't be repeated gets all the time there is.

@@ -18,6 +18,7 @@ pub mod config;
 pub mod counters;
 pub mod credentials;
 mod directory;
+pub mod metrics;
 pub mod operation;
 pub mod operator;
 pub mod policy;

@@ -4,6 +4,7 @@
 use crate::ask::Ask;
 use crate::call::expect_answer;
 use crate::client::Scan;
+use crate::metrics;
 use crate::router::Router;
 use crate::routes::{Place, TenantRoutes};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -98,6 +99,10 @@ impl Part<'_> {
 impl Ask for Part<'_> {
     fn place(&self, routes: &TenantRoutes) -> Result<Place, Error> {
         if self.scan.reverse { routes.below(&self.cursor.end).cloned() } else { routes.at(&self.cursor.start).cloned() }
+    }
+
+    fn verb(&self) -> usize {
+        metrics::SCAN
     }
 
     fn body(&self, place: &Place) -> request::Body {

@@ -13,7 +13,7 @@ Examples:
   cairn dev --data /tmp/try --port-base 9400
   cairn dev -o json                      the endpoints and credentials for a program
 
-Node N serves gRPC at port-base+N and S3 at port-base+100+N, on loopback only. Keys are generated at the first start and
+Node N serves gRPC at port-base+N, /metrics and probes at port-base+50+N, and S3 at port-base+100+N, on loopback only. Keys are generated at the first start and
 kept in DATA/credentials.toml. Started again on the same folder, it goes on with what is there. Ctrl-C stops it.";
 
 #[derive(Debug, Args)]

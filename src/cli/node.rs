@@ -47,7 +47,7 @@ impl Node {
         if self.check {
             return crate::output::line("the settings are valid");
         }
-        crate::telemetry::start(&config.log)?;
-        Box::pin(crate::node::run(config, crate::node::Stop::from_system(self.stop_with_stdin)?)).await
+        let telemetry = crate::telemetry::Telemetry::start(&config.log)?;
+        Box::pin(crate::node::run(config, telemetry, crate::node::Stop::from_system(self.stop_with_stdin)?)).await
     }
 }

@@ -32,6 +32,10 @@ advertise = ""
 # Region that clients sign their requests for.
 region = "us-east-1"
 
+[http]
+# host:port where the node tells Prometheus its numbers (/metrics) and answers probes: /livez, /readyz, /safe-to-stop. Empty: nowhere.
+listen = "127.0.0.1:7451"
+
 # Read only when a cluster is made.
 [cluster]
 # On how many nodes each group is replicated: 1, 3, 5 or 7.
@@ -64,6 +68,8 @@ collect_after_ms = 60000
 format = "text"
 # What is logged: error, warn, info, debug or trace, also by module: metadb=debug,info.
 level = "info,openraft=error"
+# Requests that take longer than this are told with where their time went, in milliseconds; at most ten lines a second. 0: none.
+slow_request_ms = 500
 
 # What placement may ask for, as name = "value": pod, data centre, rack.
 [labels]

@@ -34,6 +34,7 @@ pub(crate) struct NodeConfig {
     pub(crate) join: Vec<String>,
     pub(crate) stop_grace_ms: u64,
     pub(crate) s3: S3Config,
+    pub(crate) http: HttpConfig,
     pub(crate) cluster: ClusterConfig,
     pub(crate) raft: RaftConfig,
     pub(crate) storage: StorageConfig,
@@ -49,6 +50,13 @@ pub(crate) struct S3Config {
     pub(crate) listen: String,
     pub(crate) advertise: String,
     pub(crate) region: String,
+}
+
+/// The door for machines that watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HttpConfig {
+    pub(crate) listen: String,
 }
 
 /// What a new cluster is like.
@@ -90,6 +98,7 @@ pub(crate) struct ContentConfig {
 pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
     pub(crate) level: String,
+    pub(crate) slow_request_ms: u64,
 }
 
 /// How a log line looks.
@@ -114,6 +123,7 @@ impl Default for NodeConfig {
             join: Vec::new(),
             stop_grace_ms: 5000,
             s3: S3Config::default(),
+            http: HttpConfig::default(),
             cluster: ClusterConfig::default(),
             raft: RaftConfig::default(),
             storage: StorageConfig::default(),
@@ -127,6 +137,12 @@ impl Default for NodeConfig {
 impl Default for S3Config {
     fn default() -> Self {
         S3Config { listen: "127.0.0.1:7501".into(), advertise: String::new(), region: "us-east-1".into() }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig { listen: "127.0.0.1:7451".into() }
     }
 }
 
@@ -156,7 +172,7 @@ impl Default for ContentConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { format: LogFormat::Text, level: "info,openraft=error".into() }
+        LogConfig { format: LogFormat::Text, level: "info,openraft=error".into(), slow_request_ms: 500 }
     }
 }
 
@@ -196,6 +212,9 @@ impl NodeConfig {
         }
         door("listen", &self.listen, "advertise", &self.advertise)?;
         door("s3.listen", &self.s3.listen, "s3.advertise", &self.s3.advertise)?;
+        if !self.http.listen.is_empty() {
+            host_port("http.listen", &self.http.listen)?;
+        }
         self.join.iter().try_for_each(|address| host_port("join", address))?;
         if self.s3.region.is_empty() {
             return Err(invalid("s3.region", "a name", "empty"));
@@ -216,6 +235,7 @@ impl NodeConfig {
         within("raft.heartbeat_ms", heartbeat_ms, 10, 10_000)?;
         within("raft.election_min_ms", election_min_ms, heartbeat_ms * HEARTBEATS_PER_ELECTION, 60_000)?;
         within("raft.election_max_ms", election_max_ms, election_min_ms + 1, 120_000)?;
+        within("log.slow_request_ms", self.log.slow_request_ms, 0, 60_000)?;
         within("storage.block_cache_mib", self.storage.block_cache_mib, 1, 1 << 20)?;
         within("storage.write_buffer_mib", self.storage.write_buffer_mib, 1, 4096)?;
         within("content.collect_every_ms", self.content.collect_every_ms, 100, 3_600_000)?;

@@ -93,6 +93,11 @@ impl DevFolder {
         self.plan.nodes.iter().map(|doors| format!("http://{}", loopback(doors.s3))).collect()
     }
 
+    /// URL of each node's door for machines that watch.
+    pub(crate) fn http_endpoints(&self) -> Vec<String> {
+        self.plan.nodes.iter().map(|doors| format!("http://{}", loopback(doors.http))).collect()
+    }
+
     /// How many groups and replicas the first node was told to make.
     pub(crate) fn shape(&self) -> Result<ClusterConfig, Failure> {
         Ok(NodeConfig::read(&self.settings_file(0))?.cluster)
@@ -149,6 +154,7 @@ impl DevFolder {
             ..NodeConfig::default()
         };
         config.s3.listen = loopback(self.plan.nodes[node].s3);
+        config.http.listen = loopback(self.plan.nodes[node].http);
         // Groups have an odd number of replicas: two nodes survive no more than one does.
         config.cluster.replicas = if nodes < REPLICAS { 1 } else { REPLICAS.into() };
         config

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, TcpListener};
 
 /// The range that is tried first.
 pub(crate) const DEFAULT_BASE: u16 = 7400;
-/// How far apart ranges lie: the gRPC doors, then the S3 doors.
+/// How far apart ranges lie: the gRPC doors, then those for machines that watch, then the S3 doors.
 const RANGE: u16 = 200;
 /// The S3 door of node N is this far above its gRPC door.
 const S3_OFFSET: u16 = 100;
+/// Its door for machines that watch is this far above it.
+const HTTP_OFFSET: u16 = 50;
 /// How many ranges are tried. All stay below 32768, where systems begin to draw the ports of outgoing connections: such a
 /// connection could take the port of a node that is down for a moment.
 const RANGES: u16 = 100;
@@ -19,6 +21,7 @@ const RANGES: u16 = 100;
 pub(crate) struct Doors {
     pub(crate) grpc: u16,
     pub(crate) s3: u16,
+    pub(crate) http: u16,
 }
 
 /// Ports that are ours as long as this lives. The port below the first door is held open: two clusters that start at the same moment
@@ -56,7 +59,7 @@ fn reserve(doors: Vec<Doors>, base: u16) -> Result<Reservation, u16> {
 }
 
 fn range(nodes: u16, base: u16) -> Vec<Doors> {
-    (1..=nodes).map(|node| Doors { grpc: base + node, s3: base + S3_OFFSET + node }).collect()
+    (1..=nodes).map(|node| Doors { grpc: base + node, s3: base + S3_OFFSET + node, http: base + HTTP_OFFSET + node }).collect()
 }
 
 fn in_use(port: u16) -> Failure {
@@ -64,7 +67,7 @@ fn in_use(port: u16) -> Failure {
 }
 
 fn taken(doors: &Doors) -> Option<u16> {
-    [doors.grpc, doors.s3].into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err())
+    [doors.grpc, doors.s3, doors.http].into_iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err())
 }
 
 #[cfg(test)]

@@ -24,17 +24,24 @@ struct Endpoints {
     name: String,
     grpc: String,
     s3: String,
+    http: String,
     pid: Option<u32>,
 }
 
 impl Show for Welcome {
     fn columns(&self) -> Vec<&'static str> {
-        vec!["NODE", "GRPC", "S3", "PROCESS"]
+        vec!["NODE", "GRPC", "S3", "HTTP", "PROCESS"]
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
         let row = |node: &Endpoints| {
-            vec![node.name.clone(), node.grpc.clone(), node.s3.clone(), node.pid.map_or("down".into(), |pid| pid.to_string())]
+            vec![
+                node.name.clone(),
+                node.grpc.clone(),
+                node.s3.clone(),
+                node.http.clone(),
+                node.pid.map_or("down".into(), |pid| pid.to_string()),
+            ]
         };
         self.nodes.iter().map(row).collect()
     }
@@ -43,10 +50,11 @@ impl Show for Welcome {
 /// Tells that the cluster is up.
 pub(super) fn show(running: &DevCluster, output: Output) -> Result<(), Failure> {
     let key = running.context.tenants.get(DEMO).ok_or_else(|| Failure::failed("the credentials file has no key of the tenant demo"))?;
-    let doors = running.context.endpoints.iter().zip(&running.context.s3_endpoints).enumerate();
-    let endpoints = |(node, (grpc, s3)): (usize, (&String, &String))| {
+    let http = running.folder.http_endpoints();
+    let doors = running.context.endpoints.iter().zip(&running.context.s3_endpoints).zip(http).enumerate();
+    let endpoints = |(node, ((grpc, s3), http)): (usize, ((&String, &String), String))| {
         let state = running.cluster.state(node);
-        Endpoints { name: state.name, grpc: grpc.clone(), s3: s3.clone(), pid: state.pid }
+        Endpoints { name: state.name, grpc: grpc.clone(), s3: s3.clone(), http, pid: state.pid }
     };
     let welcome = Welcome {
         nodes: doors.map(endpoints).collect(),

@@ -4,6 +4,7 @@
 //! gets its identity, opens its state, opens the gRPC door (other nodes need it to elect leaders), makes the cluster if it is the
 //! first, learns who the other nodes are, and opens the S3 door last. It stops in the reverse order.
 
+mod http;
 mod identity;
 mod peers;
 mod serve;
@@ -14,6 +15,7 @@ pub(crate) use stop::Stop;
 use crate::config::NodeConfig;
 use crate::datadir::{DataDir, Identity};
 use crate::failure::{Code, Failure};
+use crate::telemetry::Telemetry;
 use fs_layer::Fs;
 use metadb::node::{Node, Parts, Timings};
 use metadb_engine::EngineError;
@@ -40,10 +42,14 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 const TELL_EVERY: u32 = 50;
 
 /// Runs a node until it is told to stop.
-pub(crate) async fn run(config: NodeConfig, mut stop: Stop) -> Result<(), Failure> {
+pub(crate) async fn run(config: NodeConfig, telemetry: Telemetry, mut stop: Stop) -> Result<(), Failure> {
     let secret = config.secret()?;
     let mut folder = DataDir::open(&config.data, Some(config.cluster_id.as_str()).filter(|id| !id.is_empty()), &secret)?;
-    let doors = Listeners { grpc: listen("listen", &config.listen).await?, s3: bind("s3.listen", &config.s3.listen).await? };
+    let doors = Listeners {
+        grpc: listen("listen", &config.listen).await?,
+        s3: bind("s3.listen", &config.s3.listen).await?,
+        http: if config.http.listen.is_empty() { None } else { Some(listen("http.listen", &config.http.listen).await?) },
+    };
     let identity = tokio::select! {
         biased;
         () = stop.wait() => return Ok(()),
@@ -52,7 +58,7 @@ pub(crate) async fn run(config: NodeConfig, mut stop: Stop) -> Result<(), Failur
     tracing::info!(node_id = identity.node_id, cluster_id = identity.cluster_id, data = %config.data.display(), "starting");
     let wired = Box::pin(Wired::open(&config, &folder, &identity, secret)).await?;
     let closing = CancellationToken::new();
-    let mut running = Running::start(&wired, &config, doors, &closing)?;
+    let mut running = Running::start(&wired, &config, doors, telemetry, &closing)?;
     let outcome = tokio::select! {
         biased;
         () = stop.wait() => Ok(()),
@@ -68,6 +74,7 @@ pub(crate) async fn run(config: NodeConfig, mut stop: Stop) -> Result<(), Failur
 struct Listeners {
     grpc: TcpListener,
     s3: TcpSocket,
+    http: Option<TcpListener>,
 }
 
 async fn listen(field: &str, address: &str) -> Result<TcpListener, Failure> {
@@ -140,6 +147,8 @@ async fn open_database(config: &NodeConfig, folder: &DataDir, identity: &Identit
         election_min: Duration::from_millis(config.raft.election_min_ms),
         election_max: Duration::from_millis(config.raft.election_max_ms),
     };
+    node_config.slow_request = Duration::from_millis(config.log.slow_request_ms);
+    node_config.usage = crate::telemetry::usage;
     let node = Node::start(node_config, Parts { store, log, spool, secret: secret.clone() }).await?;
     if config.bootstrap && identity.node_id == identity::FIRST_NODE && node.group(0).is_none() {
         node.create_replica(0, vec![node.node_ref()]).await?;

@@ -1,9 +1,11 @@
 //! A wired node at work: its doors, its background work, and how it leaves.
 
+use super::http::{self, Watched};
 use super::{BACKLOG, Listeners, Wired, identity};
 use crate::config::NodeConfig;
 use crate::datadir::Identity;
 use crate::failure::Failure;
+use crate::telemetry::Telemetry;
 use fs_layer::door::FsDoor;
 use metadb::doors::Doors;
 use metadb_proto::principal::Authenticate;
@@ -13,6 +15,7 @@ use object_gateway::s3::{S3Config, S3Door};
 use shard_router::operator::Operator;
 use shard_router::reconcile::Reconciler;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
@@ -36,11 +39,22 @@ pub(super) struct Running {
     open_s3: Option<tokio::sync::oneshot::Sender<()>>,
     close_s3: CancellationToken,
     health: HealthReporter,
+    watched: Arc<Watched>,
 }
 
 impl Running {
     /// Opens the gRPC door; the S3 door waits.
-    pub(super) fn start(wired: &Wired, config: &NodeConfig, doors: Listeners, closing: &CancellationToken) -> Result<Self, Failure> {
+    pub(super) fn start(
+        wired: &Wired,
+        config: &NodeConfig,
+        doors: Listeners,
+        telemetry: Telemetry,
+        closing: &CancellationToken,
+    ) -> Result<Self, Failure> {
+        let watched = Watched::new(telemetry, wired);
+        if let Some(listener) = doors.http {
+            tokio::spawn(http::serve(listener, Arc::clone(&watched), closing.clone()));
+        }
         let (health, health_door) = tonic_health::server::health_reporter();
         let authenticator = Arc::clone(&wired.authenticator) as Arc<dyn Authenticate>;
         let metadb = Doors::new(Arc::clone(&wired.node), Arc::clone(&authenticator));
@@ -64,7 +78,7 @@ impl Running {
         let (open_s3, may_open) = tokio::sync::oneshot::channel();
         let close_s3 = CancellationToken::new();
         let s3 = tokio::spawn(serve_s3(doors.s3, s3, may_open, close_s3.clone()));
-        Ok(Running { grpc, s3, open_s3: Some(open_s3), close_s3, health })
+        Ok(Running { grpc, s3, open_s3: Some(open_s3), close_s3, health, watched })
     }
 
     /// Brings the node into the cluster, opens the S3 door, and does the background work. Ends only by a failure that can't be waited out.
@@ -78,7 +92,8 @@ impl Running {
             let _ = open.send(());
         }
         self.tell_health(ServingStatus::Serving).await;
-        tracing::info!(grpc = config.address(), s3 = config.s3_address(), nodes = wired.peers.count(), "ready");
+        self.watched.ready.store(true, Ordering::Relaxed);
+        tracing::info!(grpc = config.address(), s3 = config.s3_address(), http = config.http.listen, nodes = wired.peers.count(), "ready");
         let reconciler = Reconciler::new(operator.clone(), wired.node.node_ref());
         let collector = Collector::new(wired.fs.clone(), wired.content.clone(), collecting(config));
         tokio::select! {
@@ -100,6 +115,7 @@ impl Running {
     /// Leaves in good order: no new S3 requests, leadership to others, what is in memory to disk, then the doors.
     pub(super) async fn shut_down(self, wired: &Wired, closing: &CancellationToken, grace: Duration) {
         self.tell_health(ServingStatus::NotServing).await;
+        self.watched.ready.store(false, Ordering::Relaxed);
         self.close_s3.cancel();
         wired.content.close();
         match tokio::time::timeout(grace, wired.node.stop()).await {

@@ -39,7 +39,7 @@ impl Cairn {
         let secret_file = data.join("cluster.secret");
         std::fs::write(&secret_file, hex::encode(&key))?;
         let token = ClusterSecret::new(key)?.node_token(0);
-        let ports = ports::free(nodes * 2)?;
+        let ports = ports::free(nodes * 3)?;
         let addresses: Vec<_> = ports[..nodes].iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let spec = |i: usize| {
             let flags = [
@@ -49,6 +49,7 @@ impl Cairn {
                 ("bootstrap", (i == 0).to_string()),
                 ("join", if i == 0 { String::new() } else { addresses.join(",") }),
                 ("s3-listen", format!("127.0.0.1:{}", ports[nodes + i])),
+                ("http-listen", format!("127.0.0.1:{}", ports[2 * nodes + i])),
                 ("log-level", "warn".to_owned()),
                 ("cluster-replicas", nodes.min(3).to_string()),
                 ("cluster-initial-groups", GROUPS.to_string()),

@@ -13,6 +13,7 @@
 
 pub mod disk;
 pub mod log;
+pub mod metrics;
 #[cfg(not(madsim))]
 pub mod rocks;
 pub mod sim;

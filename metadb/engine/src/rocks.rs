@@ -8,6 +8,7 @@
 //!
 //! Not here: to which cluster the folder belongs, which the binary checks; and what a row means.
 
+mod observe;
 mod view;
 
 use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Row, Store, StoreRead, WriteBatch};
@@ -67,6 +68,8 @@ pub struct RocksStore {
 struct Shared {
     db: Arc<DB>,
     path: PathBuf,
+    /// Kept, because what RocksDB counts is read through them.
+    options: Options,
 }
 
 impl std::fmt::Debug for RocksStore {
@@ -84,8 +87,10 @@ impl RocksStore {
         check_format(path)?;
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let families = COLUMN_FAMILIES.map(|cf| ColumnFamilyDescriptor::new(name(cf), family_options(cf, &cache, options)));
-        let db = DB::open_cf_descriptors(&database_options(options), path, families).map_err(|error| failure("open", path, &error))?;
-        Ok(Arc::new(Self { shared: Arc::new(Shared { db: Arc::new(db), path: path.to_path_buf() }) }))
+        let mut database = database_options(options);
+        observe::count(&mut database);
+        let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| failure("open", path, &error))?;
+        Ok(Arc::new(Self { shared: Arc::new(Shared { db: Arc::new(db), path: path.to_path_buf(), options: database }) }))
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -266,5 +271,9 @@ impl Store for RocksStore {
             .flat_map(|cf| [count(*cf, "rocksdb.total-sst-files-size"), count(*cf, "rocksdb.cur-size-all-mem-tables")])
             .map(Option::unwrap_or_default)
             .sum()
+    }
+
+    fn observe(&self, samples: &mut metadb_telemetry::Samples) {
+        observe::observe(&self.shared.db, &self.shared.options, samples);
     }
 }

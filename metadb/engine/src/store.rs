@@ -3,6 +3,7 @@
 use crate::EngineError;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use metadb_telemetry::Samples;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -61,6 +62,9 @@ pub trait Store: StoreRead + 'static {
 
     /// Bytes on disk and in memory, about.
     fn size_bytes(&self) -> u64;
+
+    /// Tells whoever scrapes how it is; a store that has nothing to tell says nothing.
+    fn observe(&self, _samples: &mut Samples) {}
 }
 
 /// Changes that become visible together.

@@ -2,6 +2,7 @@
 //!
 //! While the leader's lease is fresh, which is known without a message, a round costs a queue hop; else it is a heartbeat to a quorum.
 
+use crate::metrics::HANDLES;
 use crate::raft::replica::Replica;
 use metadb_proto::Error;
 use std::sync::Arc;
@@ -54,6 +55,9 @@ impl Barrier {
 async fn run(replica: Arc<Replica>, mut queue: mpsc::Receiver<Reply>) {
     let mut readers = Vec::new();
     while queue.recv_many(&mut readers, QUEUE_READERS).await > 0 {
+        let by = if replica.lease_is_fresh() { &HANDLES.rounds_by_lease } else { &HANDLES.rounds_by_quorum };
+        by.increment(1);
+        HANDLES.round_readers.record(readers.len() as f64);
         let index = replica.read_index().await;
         for reader in readers.drain(..) {
             // A reader that gave up needs no answer.

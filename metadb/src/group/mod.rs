@@ -12,11 +12,14 @@ pub(crate) use level::LevelInForce;
 
 use crate::command::Command;
 use crate::machine::{Outcome, View};
+use crate::metrics::{self, GroupNumbers};
 use crate::raft::applier::Point;
 use crate::raft::replica::Replica;
+use crate::witness::Course;
 use bytes::Bytes;
 use metadb_proto::Error;
 use metadb_proto::v1::{self, PeerVerb, SnapshotChunk};
+use metadb_telemetry::Samples;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -58,9 +61,35 @@ impl Group {
     /// deadline passed before anything was done; [`Error::UnknownOutcome`] if the deadline passed, or leadership was lost, after the
     /// command was handed to Raft.
     pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Outcome, Error> {
+        self.propose_witnessed(command, deadline, &mut Course::default()).await
+    }
+
+    /// As [`Group::propose`]; tells where the time went.
+    pub(crate) async fn propose_witnessed(&self, command: Command, deadline: Instant, course: &mut Course) -> Result<Outcome, Error> {
         self.redirect_unless_leader()?;
         self.level.allows(command.level())?;
-        self.proposer.propose(command, deadline).await
+        let (outcome, times) = self.proposer.propose(command, deadline, course.trace).await?;
+        (course.queue, course.commit, course.apply) = (times.queue, times.commit, times.apply);
+        Ok(outcome)
+    }
+
+    /// Tells whoever scrapes how this replica is.
+    pub(crate) fn observe(&self, samples: &mut Samples) {
+        let seen = self.replica.observe();
+        let lag = |(peer, matched): (&u64, &u64)| (*peer, seen.last_log_index.saturating_sub(*matched));
+        let lags = seen.matched.iter().filter(|(peer, _)| **peer != self.node_id).map(lag).collect();
+        let (hot_hits, hot_misses) = self.replica.view().hot().looked_up();
+        let load = self.proposer.load();
+        let numbers = GroupNumbers {
+            lags,
+            in_flight: load.in_flight,
+            queue_commands: load.queue_commands,
+            queue_bytes: load.queue_bytes,
+            snapshots_installed: self.replica.snapshots_installed(),
+            hot_hits,
+            hot_misses,
+        };
+        metrics::observe_group(&self.status(), &numbers, samples);
     }
 
     /// The state, at least as new as every write that was answered before this call. All who wait at a moment share one round.

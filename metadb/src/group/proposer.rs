@@ -5,13 +5,16 @@
 use super::LevelInForce;
 use crate::command::{Command, Proposal};
 use crate::machine::Outcome;
+use crate::metrics::HANDLES;
+use crate::raft::Answer;
 use crate::raft::replica::Replica;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version};
+use metadb_telemetry::trace::{Context, Span};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -36,6 +39,24 @@ const TAKEN: u8 = 1;
 /// Given up by its caller while it waited.
 const GIVEN_UP: u8 = 2;
 
+/// Where the time of a command went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    pub(super) queue: Duration,
+    pub(super) commit: Duration,
+    pub(super) apply: Duration,
+}
+
+/// How much a proposer has to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) in_flight: usize,
+    pub(super) queue_commands: usize,
+    pub(super) queue_bytes: usize,
+}
+
+type Reply = oneshot::Sender<Result<(Outcome, Times), Error>>;
+
 struct Waiting {
     command: Command,
     bytes: usize,
@@ -43,13 +64,17 @@ struct Waiting {
     room: OwnedSemaphorePermit,
     deadline: Instant,
     state: Arc<AtomicU8>,
-    reply: oneshot::Sender<Result<Outcome, Error>>,
+    since: Instant,
+    /// The span of the request that it belongs to, if that is sampled.
+    trace: Option<Context>,
+    reply: Reply,
 }
 
 /// The queue in front of a group's log.
 pub(super) struct Proposer {
     queue: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    in_flight: Arc<AtomicUsize>,
 }
 
 fn late() -> Error {
@@ -60,12 +85,22 @@ impl Proposer {
     /// Starts the task that empties the queue. It ends with the last handle.
     pub(super) fn start(replica: Arc<Replica>, level: LevelInForce) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS);
-        tokio::spawn(run(replica, level, waiting));
-        Proposer { queue, room: Arc::new(Semaphore::new(QUEUE_KIB)) }
+        let in_flight = Arc::default();
+        tokio::spawn(run(replica, level, waiting, Arc::clone(&in_flight)));
+        Proposer { queue, room: Arc::new(Semaphore::new(QUEUE_KIB)), in_flight }
+    }
+
+    /// How much there is to do now.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            queue_commands: self.queue.max_capacity() - self.queue.capacity(),
+            queue_bytes: (QUEUE_KIB - self.room.available_permits().min(QUEUE_KIB)) << 10,
+        }
     }
 
     /// Queues a command and waits for its outcome.
-    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Outcome, Error> {
+    pub(super) async fn propose(&self, command: Command, deadline: Instant, trace: Option<Context>) -> Result<(Outcome, Times), Error> {
         let (reply, outcome) = oneshot::channel();
         let state = Arc::new(AtomicU8::new(QUEUED));
         let bytes = command.encoded_len();
@@ -75,7 +110,7 @@ impl Proposer {
         };
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| full())?;
-        let waiting = Waiting { command, bytes, room, deadline, state: Arc::clone(&state), reply };
+        let waiting = Waiting { command, bytes, room, deadline, state: Arc::clone(&state), since: Instant::now(), trace, reply };
         self.queue.try_send(waiting).map_err(|_| full())?;
         let left = deadline.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, outcome).await {
@@ -94,26 +129,35 @@ fn unknown(message: &str) -> Error {
     Error::UnknownOutcome { message: message.to_owned() }
 }
 
-type Replies = Vec<oneshot::Sender<Result<Outcome, Error>>>;
+/// Whom to answer, and since when each waits.
+type Replies = Vec<(Instant, Reply)>;
 
-async fn run(replica: Arc<Replica>, level: LevelInForce, mut queue: mpsc::Receiver<Waiting>) {
+/// An entry that Raft has, until it was applied.
+struct Entry {
+    replies: Replies,
+    proposed: Instant,
+    result: Result<Answer, Error>,
+}
+
+async fn run(replica: Arc<Replica>, level: LevelInForce, mut queue: mpsc::Receiver<Waiting>, load: Arc<AtomicUsize>) {
     let mut in_flight = FuturesUnordered::new();
     let mut held: Option<Waiting> = None;
     loop {
         let has_room = in_flight.len() < ENTRIES_IN_FLIGHT;
+        load.store(in_flight.len(), Ordering::Relaxed);
         if has_room && let Some(first) = held.take() {
             in_flight.extend(propose(&replica, level.get(), &mut queue, first, &mut held).await);
             continue;
         }
         tokio::select! {
             biased;
-            Some((replies, result)) = in_flight.next(), if !in_flight.is_empty() => answer(replies, result),
+            Some(entry) = in_flight.next(), if !in_flight.is_empty() => answer(entry),
             first = queue.recv(), if has_room => match first {
                 Some(first) => in_flight.extend(propose(&replica, level.get(), &mut queue, first, &mut held).await),
                 None if in_flight.is_empty() => return,
                 None => {
-                    while let Some((replies, result)) = in_flight.next().await {
-                        answer(replies, result);
+                    while let Some(entry) = in_flight.next().await {
+                        answer(entry);
                     }
                     return;
                 }
@@ -129,8 +173,8 @@ async fn propose(
     queue: &mut mpsc::Receiver<Waiting>,
     first: Waiting,
     held: &mut Option<Waiting>,
-) -> Option<impl Future<Output = (Replies, Result<Vec<Outcome>, Error>)> + use<>> {
-    let (mut commands, mut replies, mut bytes) = (Vec::new(), Replies::new(), 0);
+) -> Option<impl Future<Output = Entry> + use<>> {
+    let (mut commands, mut replies, mut bytes, mut spans) = (Vec::new(), Replies::new(), 0, Vec::new());
     let now = Instant::now();
     let mut next = Some(first);
     while let Some(waiting) = next.take() {
@@ -143,7 +187,8 @@ async fn propose(
             bytes += waiting.bytes;
             drop(waiting.room);
             commands.push(waiting.command);
-            replies.push(waiting.reply);
+            replies.push((waiting.since, waiting.reply));
+            spans.extend(waiting.trace.map(|trace| trace.child_since("propose", waiting.since)));
         } else {
             // Nobody may wait any more; the same below.
             let _ = waiting.reply.send(Err(late()));
@@ -155,30 +200,62 @@ async fn propose(
     if commands.is_empty() {
         return None;
     }
-    let submitted = match replica.clocks().proposable() {
-        Ok(unix_ms) => replica.submit(Proposal { level, proposed: Version::from_unix_ms(unix_ms), commands }.encode()).await,
-        Err(error) => Err(error),
+    HANDLES.entry_commands.record(commands.len() as f64);
+    let proposed = now;
+    let (submitted, following) = match replica.clocks().proposable() {
+        Ok(unix_ms) => {
+            let payload = Proposal { level, proposed: Version::from_unix_ms(unix_ms), commands }.encode();
+            HANDLES.entry_bytes.record(payload.len() as f64);
+            let following = replica.followed().follow(&payload, spans.iter().map(Span::context).collect());
+            (replica.submit(payload).await, following)
+        }
+        Err(error) => (Err(error), None),
     };
     match submitted {
-        Ok(submitted) => Some(async move { (replies, submitted.outcomes().await) }),
+        Ok(submitted) => Some(async move {
+            let result = submitted.outcomes().await;
+            drop(following);
+            tell(spans, &result);
+            Entry { replies, proposed, result }
+        }),
         Err(error) => {
-            answer(replies, Err(error));
+            answer(Entry { replies, proposed, result: Err(error) });
             None
         }
     }
 }
 
-fn answer(replies: Replies, result: Result<Vec<Outcome>, Error>) {
+/// Ends the spans of the sampled commands of an entry.
+fn tell(spans: Vec<Span>, result: &Result<Answer, Error>) {
+    for mut span in spans {
+        match result {
+            Ok(answer) => {
+                let what = vec![("commands", answer.outcomes.len().to_string())];
+                span.context().record("apply", answer.began, answer.ended, what);
+            }
+            Err(error) => span.fail(error),
+        }
+    }
+}
+
+fn answer(entry: Entry) {
+    let Entry { replies, proposed, result } = entry;
     match result {
-        Ok(outcomes) if outcomes.len() == replies.len() => {
-            for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                let _ = reply.send(Ok(outcome));
+        Ok(Answer { outcomes, began, ended }) if outcomes.len() == replies.len() => {
+            let commit = began.saturating_duration_since(proposed);
+            HANDLES.commit.record(commit);
+            if let Some((oldest, _)) = replies.first() {
+                HANDLES.queue.record(proposed.saturating_duration_since(*oldest));
+            }
+            for ((since, reply), outcome) in replies.into_iter().zip(outcomes) {
+                let times = Times { queue: proposed.saturating_duration_since(since), commit, apply: ended - began };
+                let _ = reply.send(Ok((outcome, times)));
             }
         }
-        Ok(outcomes) => {
-            let message = format!("{} outcomes for {} commands", outcomes.len(), replies.len());
-            replies.into_iter().for_each(|reply| drop(reply.send(Err(Error::internal(message.clone())))));
+        Ok(answer) => {
+            let message = format!("{} outcomes for {} commands", answer.outcomes.len(), replies.len());
+            replies.into_iter().for_each(|(_, reply)| drop(reply.send(Err(Error::internal(message.clone())))));
         }
-        Err(error) => replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone())))),
+        Err(error) => replies.into_iter().for_each(|(_, reply)| drop(reply.send(Err(error.clone())))),
     }
 }

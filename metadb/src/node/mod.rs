@@ -7,15 +7,18 @@ mod upkeep;
 
 use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
 use crate::group::{Group, LevelInForce};
+use crate::metrics;
 use crate::raft::link::Links;
 use crate::raft::replica::{self, Replica};
 use crate::raft::snapshot;
+use crate::witness::{Busiest, SlowLog};
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::{Error, level, v1};
+use metadb_telemetry::Samples;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +31,9 @@ pub use crate::raft::replica::Timings;
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
 /// When a caller may ask again whose replica did not open.
 const OPEN_RETRY: Duration = Duration::from_millis(500);
+
+/// A request that takes longer than this is worth a line in the log, unless the settings say otherwise.
+const SLOW_REQUEST: Duration = Duration::from_millis(500);
 
 /// When the store is flushed and how much log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +52,15 @@ impl Default for Upkeep {
     }
 }
 
+/// What a process uses of its machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory in RAM.
+    pub resident_bytes: u64,
+    /// CPU time since it started, in milliseconds.
+    pub cpu_ms: u64,
+}
+
 /// Settings of a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -61,6 +76,10 @@ pub struct NodeConfig {
     pub timings: Timings,
     /// Flushing and purging.
     pub upkeep: Upkeep,
+    /// Requests that take longer are told in the log; zero: none.
+    pub slow_request: Duration,
+    /// What the process uses, for the status: who knows it is outside of this crate.
+    pub usage: fn() -> Usage,
     /// How far the wall clock may be from those of the other nodes before this one stops proposing.
     pub max_clock_offset: Duration,
 }
@@ -75,6 +94,8 @@ impl NodeConfig {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             timings: Timings::default(),
             upkeep: Upkeep::default(),
+            slow_request: SLOW_REQUEST,
+            usage: Usage::default,
             max_clock_offset: MAX_CLOCK_OFFSET,
         }
     }
@@ -127,6 +148,8 @@ pub struct Node {
     flushing: tokio::sync::Mutex<()>,
     started: Instant,
     stopping: upkeep::Stopping,
+    busiest: Busiest,
+    slow_log: SlowLog,
 }
 
 impl Node {
@@ -141,6 +164,7 @@ impl Node {
         let links = Links::new(config.node_id, &config.cluster_id, &secret, Arc::clone(&clocks));
         let marked = snapshot::marked_replicas(&*store).map_err(|error| Error::internal(format!("store: {error}")))?;
         let found: BTreeSet<u32> = marked.into_iter().chain(log.groups()).collect();
+        let slow_log = SlowLog::new(config.slow_request);
         let node = Arc::new(Node {
             config,
             store,
@@ -155,6 +179,8 @@ impl Node {
             flushing: tokio::sync::Mutex::new(()),
             started: Instant::now(),
             stopping: upkeep::Stopping::default(),
+            busiest: Busiest::new(),
+            slow_log,
         });
         for group_id in found {
             if let Err(error) = node.open(group_id).await {
@@ -208,6 +234,28 @@ impl Node {
     #[must_use]
     pub fn node_ref(&self) -> v1::NodeRef {
         v1::NodeRef { node_id: self.config.node_id, address: self.config.address.clone() }
+    }
+
+    /// The tenants that ask most.
+    pub(crate) fn busiest(&self) -> &Busiest {
+        &self.busiest
+    }
+
+    /// Where slow requests are told of.
+    pub(crate) fn slow_log(&self) -> &SlowLog {
+        &self.slow_log
+    }
+
+    /// Tells whoever scrapes how the node is: log, store, peers and every replica.
+    pub fn observe(&self, samples: &mut Samples) {
+        self.log.stats().observe(samples);
+        self.store.observe(samples);
+        self.links.numbers().iter().for_each(|peer| metrics::observe_peer(peer, samples));
+        let groups = self.groups();
+        groups.iter().for_each(|group| group.observe(samples));
+        let led = groups.iter().filter(|group| group.is_leader()).count();
+        let roles = [("leader", led), ("other", groups.len() - led), ("failed", self.failed.lock().len())];
+        metrics::observe_node(self.started.elapsed(), &roles, samples);
     }
 
     /// The group of that id, if this node has a replica of it.
@@ -273,6 +321,8 @@ impl Node {
             }));
         }
         let log = self.log.stats();
+        let (window, busiest_tenants) = self.busiest.last();
+        let usage = (self.config.usage)();
         Ok(v1::StatusResponse {
             node: Some(self.node_ref()),
             cluster_id: self.config.cluster_id.clone(),
@@ -282,6 +332,11 @@ impl Node {
             log_bytes: log.bytes,
             log_syncs: log.syncs,
             data_bytes: self.store.size_bytes(),
+            busiest_tenants,
+            busiest_window_ms: u32::try_from(window.as_millis()).unwrap_or(u32::MAX),
+            requests: self.busiest.requests(),
+            resident_bytes: usage.resident_bytes,
+            cpu_ms: usage.cpu_ms,
             clock_ahead_ms: self.clocks.ahead_ms(),
             clock_problem: self.clocks.problem().unwrap_or_default(),
             feature_level: self.level.get().into(),

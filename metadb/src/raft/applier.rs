@@ -11,6 +11,7 @@ use super::snapshot::{self, SnapshotData, SnapshotError};
 use super::watch::{OrderedWatch, Receiver, Sender};
 use super::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::machine::{Input, InputBody, Machine, View};
+use crate::metrics::HANDLES;
 use futures::{Stream, StreamExt as _};
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
@@ -21,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::time::Instant;
 
 /// Most entries applied in one batch; more is split, so that answers do not wait for a long replay.
 const APPLY_ENTRIES: usize = 256;
@@ -168,14 +170,18 @@ impl Applier {
             inputs.push(input(entry, responder.is_some()));
             responders.push(responder);
         }
+        let began = Instant::now();
+        HANDLES.apply_entries.record(inputs.len() as f64);
         let outcomes = self.machine.apply(inputs).map_err(io_error)?;
         assert_eq!(outcomes.len(), responders.len(), "the machine answers every entry");
         self.progress.note_applied(point);
         #[cfg(madsim)]
         probe::tell(self.group_id, || probe::Did::Applied { entries });
+        let ended = Instant::now();
+        HANDLES.apply.record(ended - began);
         for (responder, outcome) in responders.into_iter().zip(outcomes) {
             if let Some(responder) = responder {
-                responder.send(Answer(outcome));
+                responder.send(Answer { outcomes: outcome, began, ended });
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! nothing came back for [`STALLED`] although something was asked is given up.
 
 use crate::clock::{self, Clocks};
+use crate::metrics::PeerNumbers;
 use bytes::Bytes;
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::v1::peer_client::PeerClient;
@@ -13,6 +14,7 @@ use metadb_proto::{Error, seam, v1};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -121,6 +123,18 @@ pub(crate) struct Link {
     node_id: u64,
     address: String,
     outbox: mpsc::Sender<Outgoing>,
+    traffic: Arc<Traffic>,
+}
+
+/// What went over a link since it was made.
+#[derive(Debug, Default)]
+struct Traffic {
+    up: AtomicBool,
+    connects: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    frames: AtomicU64,
+    messages: AtomicU64,
 }
 
 impl Links {
@@ -139,8 +153,10 @@ impl Links {
         }
         links.retain(|(id, _), _| *id != node_id);
         let (outbox, waiting) = mpsc::channel(OUTBOX);
-        let link = Arc::new(Link { node_id, address: address.to_owned(), outbox });
+        let traffic = Arc::new(Traffic::default());
+        let link = Arc::new(Link { node_id, address: address.to_owned(), outbox, traffic: Arc::clone(&traffic) });
         let session = Session {
+            traffic,
             node_id,
             address: address.to_owned(),
             proof: self.proof(node_id),
@@ -153,6 +169,21 @@ impl Links {
         tokio::spawn(run(session));
         links.insert((node_id, address.to_owned()), Arc::clone(&link));
         link
+    }
+
+    /// What went over the link to each node.
+    pub(crate) fn numbers(&self) -> Vec<PeerNumbers> {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let numbers = |link: &Arc<Link>| PeerNumbers {
+            node_id: link.node_id,
+            up: link.traffic.up.load(Ordering::Relaxed),
+            connects: read(&link.traffic.connects),
+            sent_bytes: read(&link.traffic.sent_bytes),
+            received_bytes: read(&link.traffic.received_bytes),
+            frames: read(&link.traffic.frames),
+            messages: read(&link.traffic.messages),
+        };
+        self.0.links.lock().values().map(numbers).collect()
     }
 
     /// A connection of its own, for a snapshot.
@@ -243,6 +274,7 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 struct Session {
     node_id: u64,
     address: String,
+    traffic: Arc<Traffic>,
     proof: Proof,
     clocks: Arc<Clocks>,
     outbox: mpsc::Receiver<Outgoing>,
@@ -257,6 +289,7 @@ async fn run(mut session: Session) {
     loop {
         let began = Instant::now();
         let ended = session.connected().await;
+        session.traffic.up.store(false, Ordering::Relaxed);
         let Err(message) = ended else { return };
         if began.elapsed() > LONGEST_PAUSE * 4 {
             pause = FIRST_PAUSE;
@@ -307,6 +340,8 @@ impl Session {
         let response = response.map_err(|_| "the stream was not answered".to_owned())?;
         let incoming = response.map_err(|status| status.to_string())?.into_inner();
         tracing::debug!(node_id = self.node_id, address = self.address, "link is up");
+        self.traffic.up.store(true, Ordering::Relaxed);
+        self.traffic.connects.fetch_add(1, Ordering::Relaxed);
         self.exchange(frames, incoming).await
     }
 
@@ -350,6 +385,7 @@ impl Session {
 
     fn deliver(&mut self, frame: PeerFrame) {
         for message in frame.messages {
+            self.traffic.received_bytes.fetch_add(message.payload.len() as u64, Ordering::Relaxed);
             if let Some((id, asked)) = self.asked
                 && id == message.id
             {
@@ -380,6 +416,9 @@ impl Session {
                 next = self.outbox.try_recv().ok();
             }
         }
+        self.traffic.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.traffic.messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
+        self.traffic.frames.fetch_add(1, Ordering::Relaxed);
         if let (None, Some(message)) = (self.asked, messages.first()) {
             self.asked = Some((message.id, clock::now()));
         }

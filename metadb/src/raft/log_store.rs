@@ -5,6 +5,7 @@
 //! is committed and what is purged ride along with a later sync: losing them costs a replay, not data.
 
 use super::codec::{decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote};
+use super::followed::Followed;
 #[cfg(madsim)]
 use super::probe;
 use super::{Entry, LogId, Types, Vote};
@@ -13,8 +14,9 @@ use futures::Stream;
 use metadb_engine::EngineError;
 use metadb_engine::log::{Log, LogOp, Record};
 use metadb_proto::planted::{self, Bug};
+use metadb_telemetry::trace::Context;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
-use openraft::{LogState, OptionalSend};
+use openraft::{EntryPayload, LogState, OptionalSend};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -22,6 +24,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Most bytes of entries in one append to a follower: a few frames' worth, so that one slow follower holds little memory.
 pub(crate) const APPEND_BYTES: usize = 1 << 20;
@@ -36,6 +39,7 @@ pub(crate) struct GroupLog {
     log: Log,
     group_id: u32,
     sizes: Arc<Mutex<Sizes>>,
+    followed: Arc<Followed>,
 }
 
 /// Where in the log how many bytes lie: `(last index, bytes up to it)`, sampled. What was there before this process is one lump.
@@ -96,7 +100,12 @@ impl GroupLog {
             // Nobody knows which group wrote how much before; an equal share is near enough to keep the log bounded.
             sizes.append(last, log.stats().live_bytes / log.groups().len().max(1) as u64);
         }
-        GroupLog { log, group_id, sizes: Arc::new(Mutex::new(sizes)) }
+        GroupLog { log, group_id, sizes: Arc::new(Mutex::new(sizes)), followed: Arc::default() }
+    }
+
+    /// The entries of sampled requests.
+    pub(crate) fn followed(&self) -> &Arc<Followed> {
+        &self.followed
     }
 
     /// The highest index that may be purged so that the entries behind it still take `budget` bytes.
@@ -285,11 +294,15 @@ impl RaftLogStorage<Types> for GroupLog {
         let mut records = Vec::new();
         #[cfg(madsim)]
         let mut written = Vec::new();
+        let mut spans = Vec::new();
         {
             let mut sizes = self.sizes.lock();
             for entry in entries {
                 #[cfg(madsim)]
                 written.push(probe::written(&entry));
+                if let EntryPayload::Normal(payload) = &entry.payload {
+                    spans.extend(self.followed.of(&payload.0));
+                }
                 let bytes = encode_entry(&entry);
                 sizes.append(entry.log_id.index, bytes.len() as u64);
                 records.push(Record { index: entry.log_id.index, bytes });
@@ -305,7 +318,11 @@ impl RaftLogStorage<Types> for GroupLog {
             callback.io_completed(Ok(()));
             return Ok(());
         }
+        let handed = (!spans.is_empty()).then(Instant::now);
         let durable = move |result: Result<(), EngineError>| {
+            if let Some(handed) = handed {
+                spans.iter().for_each(|span: &Context| span.record("log sync", handed, Instant::now(), Vec::new()));
+            }
             #[cfg(madsim)]
             if result.is_ok() {
                 probe::tell(group_id, || probe::Did::Durable { append });

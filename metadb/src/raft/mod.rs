@@ -11,6 +11,7 @@
 
 pub(crate) mod applier;
 pub(crate) mod codec;
+pub(crate) mod followed;
 pub(crate) mod link;
 pub(crate) mod log_store;
 pub(crate) mod messages;
@@ -27,6 +28,7 @@ use crate::machine::Outcome;
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::time::Instant;
 
 /// A proposal as it travels and lies in the log: encoded by [`crate::command`], opaque here.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +48,12 @@ impl std::fmt::Display for Payload {
 
 /// What applying an entry gave, one outcome per command. Never leaves the process.
 #[derive(Debug)]
-pub(crate) struct Answer(pub(crate) Vec<Outcome>);
+pub(crate) struct Answer {
+    pub(crate) outcomes: Vec<Outcome>,
+    /// When the batch with the entry began to be applied, and when that was done.
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+}
 
 impl Serialize for Answer {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {

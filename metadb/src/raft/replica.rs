@@ -1,13 +1,15 @@
 //! One replica of one group, in words that do not name openraft.
 
 use super::applier::{Applier, Point, Progress};
+use super::followed::Followed;
 use super::link::Links;
 use super::log_store::GroupLog;
 use super::network::Network;
 use super::snapshot::{SnapshotError, state_hash};
-use super::{Member, Membership, Payload, Types};
+use super::{Answer, Member, Membership, Payload, Types};
 use crate::clock::{self, Clocks};
-use crate::machine::{Outcome, View};
+use crate::machine::View;
+use crate::metrics::HANDLES;
 use bytes::Bytes;
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
@@ -18,7 +20,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use openraft::{Config, ConfigError, LinearizerOption, ServerState, SnapshotPolicy, StepDownPolicy};
+use openraft::{Config, ConfigError, Instant as _, LinearizerOption, ServerState, SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,9 +164,9 @@ pub(crate) struct Submitted {
 
 impl Submitted {
     /// What it did.
-    pub(crate) async fn outcomes(self) -> Result<Vec<Outcome>, Error> {
+    pub(crate) async fn outcomes(self) -> Result<Answer, Error> {
         match self.answer.await {
-            Ok(Ok(response)) => Ok(response.data.0),
+            Ok(Ok(response)) => Ok(response.data),
             Ok(Err(error)) => Err(write_error(self.group_id, error)),
             Err(_) => Err(Error::UnknownOutcome { message: format!("group {} stopped before it answered", self.group_id) }),
         }
@@ -237,6 +239,18 @@ impl Replica {
     /// The clocks of its node.
     pub(crate) fn clocks(&self) -> &Clocks {
         &self.clocks
+    }
+
+    /// The entries of sampled requests.
+    pub(crate) fn followed(&self) -> &Arc<Followed> {
+        self.log.followed()
+    }
+
+    /// Whether leadership was confirmed so lately that a read needs no message.
+    pub(crate) fn lease_is_fresh(&self) -> bool {
+        let metrics = self.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < self.timings.lease())
     }
 
     /// Which group.
@@ -455,7 +469,16 @@ fn probe_error(error: &std::io::Error) -> OpenError {
 /// Notices when the core dies: a panic changes no state that could be looked at, it only drops the sender of the metrics.
 async fn supervise(raft: Raft, group_id: u32, problem: Arc<Mutex<Option<String>>>) {
     let mut metrics = raft.metrics();
+    let mut led = None;
     while metrics.borrow_watched().running_state.is_ok() {
+        let leader = {
+            let seen = metrics.borrow_watched();
+            seen.current_leader.map(|leader| (leader, seen.current_term))
+        };
+        if leader.is_some() && leader != led {
+            HANDLES.leader_changes.increment(1);
+            led = leader;
+        }
         if metrics.changed().await.is_err() {
             break;
         }

@@ -37,6 +37,8 @@ struct Shelf {
     young_bytes: usize,
     /// Counts notes.
     notes: u64,
+    hits: u64,
+    misses: u64,
 }
 
 /// What a shelf had seen when its owner began to read the store.
@@ -81,7 +83,21 @@ impl HotRows {
     /// The newest row of a key, if it is here; else a ticket to bring it.
     pub(crate) fn get(&self, stem: &[u8]) -> Result<Stored, Ticket> {
         let mut shelf = self.shelf(stem).lock();
-        shelf.get(stem).ok_or(Ticket { notes: shelf.notes })
+        match shelf.get(stem) {
+            Some(found) => {
+                shelf.hits += 1;
+                Ok(found)
+            }
+            None => {
+                shelf.misses += 1;
+                Err(Ticket { notes: shelf.notes })
+            }
+        }
+    }
+
+    /// How many lookups found their row here, and how many did not.
+    pub(crate) fn looked_up(&self) -> (u64, u64) {
+        self.shelves.iter().map(Mutex::lock).fold((0, 0), |(hits, misses), shelf| (hits + shelf.hits, misses + shelf.misses))
     }
 
     /// Brings the newest row of a key, read from the store after the ticket was taken.
@@ -103,7 +119,7 @@ impl HotRows {
     pub(crate) fn clear(&self) {
         for shelf in &self.shelves {
             let mut shelf = shelf.lock();
-            *shelf = Shelf { notes: shelf.notes + 1, ..Shelf::default() };
+            *shelf = Shelf { notes: shelf.notes + 1, hits: shelf.hits, misses: shelf.misses, ..Shelf::default() };
         }
     }
 }

@@ -5,6 +5,7 @@ use super::digest::{Announced, HashedBody};
 use super::error::{bad_body, refuse};
 use super::limits::{BODY_IDLE_TIMEOUT, CONNECTIONS, DRAIN_TIMEOUT, HEADER_BYTES, HEADER_TIMEOUT, HEADERS, TARGET_BYTES, XML_BYTES};
 use super::{S3Door, guard};
+use crate::metrics;
 use futures::StreamExt as _;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
@@ -97,6 +98,7 @@ impl S3Door {
         if let Ok(value) = HeaderValue::from_str(&id) {
             headers.insert("x-amz-request-id", value);
         }
+        metrics::answered_s3(&method, response.status(), started.elapsed());
         tracing::debug!(%method, status = response.status().as_u16(), request_id = id, elapsed = ?started.elapsed(), "answered an S3 request");
         Ok(response)
     }

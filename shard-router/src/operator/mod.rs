@@ -4,11 +4,13 @@ mod batch;
 mod keys;
 mod names;
 mod nodes;
+mod safety;
 mod status;
 mod tenants;
 
 pub use batch::{Planned, TenantBatch};
 pub use names::check_tenant_name;
+pub use safety::Obstacle;
 pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView};
 
 use crate::admin;

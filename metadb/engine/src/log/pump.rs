@@ -4,6 +4,7 @@
 use super::writer::Writer;
 use super::{Done, Submission};
 use crate::EngineError;
+use crate::metrics::BATCHES;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -94,6 +95,8 @@ impl Pump {
         let appended = self.writer.append(&self.batch)?;
         self.counters.appended_bytes.fetch_add(appended.bytes, Ordering::Relaxed);
         self.counters.records.fetch_add(appended.records, Ordering::Relaxed);
+        BATCHES.bytes.record(appended.bytes as f64);
+        BATCHES.submissions.record(self.batch.len() as f64);
         Ok(true)
     }
 
@@ -105,6 +108,7 @@ impl Pump {
     /// The batch is durable: answers it, then removes what is dead.
     pub(super) fn complete(&mut self, took: Duration) -> Result<(), EngineError> {
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        BATCHES.sync.record(took);
         self.counters.sync_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         for mut submission in self.batch.drain(..) {
             answer(&mut submission, &Ok(()));
