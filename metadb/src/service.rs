@@ -24,6 +24,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+/// When a caller may ask again who met bytes that do not read back: a healthy replica leads by then.
+const CORRUPT_RETRY: Duration = Duration::from_millis(300);
+
 impl Kv for Node {
     fn call<'a>(&'a self, principal: &'a Principal, body: request::Body) -> BoxFuture<'a, Result<response::Body, Error>> {
         Box::pin(witnessed(self, principal, body))
@@ -85,7 +88,7 @@ async fn read(group: &Group, body: &request::Body, deadline: Instant, course: &m
         match group.view().answer(body) {
             // This replica may be behind in what it owns: the leader knows.
             Err(Error::NotFound { .. } | Error::Moved { .. } | Error::Unavailable { .. }) => {}
-            answer => return answer,
+            answer => return answer.map_err(withheld),
         }
     }
     let asked = Instant::now();
@@ -97,7 +100,18 @@ async fn read(group: &Group, body: &request::Body, deadline: Instant, course: &m
         trace.record("read barrier", asked, passed, Vec::new());
         trace.record("read", passed, Instant::now(), Vec::new());
     }
-    answer
+    answer.map_err(withheld)
+}
+
+/// Bytes that fail their checksum are this replica's trouble, not the caller's: another one has them, or this one when it is rebuilt.
+fn withheld(error: Error) -> Error {
+    match error {
+        Error::Corrupt { message } => {
+            tracing::error!(message, "a read met bytes that fail their checksum; they are not served");
+            Error::unavailable("what was asked for does not read back on this node; it is rebuilt from the others", CORRUPT_RETRY)
+        }
+        other => other,
+    }
 }
 
 /// Whether a replica that has reached a version may answer by itself. A node without a clock to be believed can't judge an age.

@@ -119,6 +119,9 @@ impl NodeAdmin for Door {
     async fn change_members(&self, _: Request<v1::ChangeMembersRequest>) -> Result<Response<v1::ChangeMembersResponse>, Status> {
         Ok(Response::new(v1::ChangeMembersResponse::default()))
     }
+    async fn rebuild_replica(&self, _: Request<v1::RebuildReplicaRequest>) -> Result<Response<v1::RebuildReplicaResponse>, Status> {
+        Ok(Response::new(v1::RebuildReplicaResponse::default()))
+    }
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         Ok(Response::new(v1::TransferLeaderResponse::default()))
     }

@@ -47,6 +47,7 @@ pub struct Cluster {
     clients: Mutex<Vec<(NodeHandle, Router)>>,
     secret: ClusterSecret,
     purges_early: bool,
+    spoilable: usize,
     wild: bool,
 }
 
@@ -61,8 +62,15 @@ impl Cluster {
         let handle = Handle::current();
         let addresses: Vec<_> = (0..size).map(|i| format!("{}:{PORT}", ip(0, i))).collect();
         let machines = (0..size).map(|i| Machine::new(i, &addresses, &machine::Seeded { seed, secret: &secret, planted, trace })).collect();
-        let cluster =
-            Cluster { handle, machines, clients: Mutex::default(), secret, purges_early: purges_early(seed), wild: is_wild(seed) };
+        let cluster = Cluster {
+            handle,
+            machines,
+            clients: Mutex::default(),
+            secret,
+            purges_early: purges_early(seed),
+            spoilable: usize::try_from(seed / 3).unwrap_or(0) % size,
+            wild: is_wild(seed),
+        };
         for machine in &cluster.machines {
             let node = cluster.handle.create_node().name(machine.address()).ip(machine.ip());
             let running = Arc::clone(machine);
@@ -76,6 +84,12 @@ impl Cluster {
     #[must_use]
     pub fn size(&self) -> usize {
         self.machines.len()
+    }
+
+    /// The node whose bytes may rot.
+    #[must_use]
+    pub fn spoilable(&self) -> usize {
+        self.spoilable
     }
 
     /// Whether its nodes keep so little log that whoever was away for a second needs a snapshot.
@@ -248,6 +262,16 @@ impl Cluster {
         self.machines[node].disk().set_sync_latency(latency);
     }
 
+    /// Restarts the nodes that are to begin anew with empty disks.
+    pub fn tend(&self) {
+        for (number, machine) in self.machines.iter().enumerate() {
+            if machine.take_restart() {
+                self.kill(number);
+                self.handle.restart(machine.placed_at());
+            }
+        }
+    }
+
     /// Ends every fault, and starts what is down.
     pub fn heal(&self) {
         let net = NetSim::current();
@@ -257,6 +281,8 @@ impl Cluster {
                 net.unclog_link(machine.placed_at(), other.placed_at());
             }
             machine.disk().set_sync_latency(SYNC_LATENCY);
+            machine.disk().set_capacity(None);
+            machine.store().set_full(false);
             simulated::set_clock(machine.placed_at(), simulated::TRUE_RATE, 0);
             self.handle.resume(machine.placed_at());
             if self.handle.is_exit(machine.placed_at()) {

@@ -2,12 +2,13 @@
 //!
 //! A fault that changes nothing that anybody can see tests nothing. A kill bit if it lost bytes that were not synced or took a leader; a
 //! power loss, if it lost bytes; a stop and a transfer, if another node leads then; a leader's pause, if another node led meanwhile; a
-//! clock, as [`clocks`] says; duplicates, if messages came twice; the others, if clients had to repeat or wait, or a group changed its
+//! clock, as [`clocks`] says; a disk, as [`disks`] says; duplicates, if messages came twice; the others, if clients had to repeat or wait, or a group changed its
 //! leader. Over a set of seeds every fault must have bitten.
 //!
 //! One family, one file. A new fault is a line in [`Fault`], one in [`FAULTS`], and what it does in its family's `begin`.
 
 mod clocks;
+mod disks;
 mod network;
 mod process;
 
@@ -54,6 +55,14 @@ pub enum Fault {
     Duplicates,
     /// A node's syncs are slow.
     SlowDisk,
+    /// A node's disk has hardly any room left, or none.
+    FullDisk,
+    /// A sync of a node's log fails. The node is killed in the end: it must not have acknowledged what it could not sync.
+    FailedSync,
+    /// Rows of a node's store do not read back any more.
+    RotRows,
+    /// A node dies, and its log is not what it was when it starts again.
+    RotLog,
     /// A process stops for a while and goes on as if nothing had been.
     Pause,
     /// The same for the node that leads most, for longer than its leases.
@@ -75,7 +84,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 19] = [
+pub const FAULTS: [Fault; 23] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -86,6 +95,10 @@ pub const FAULTS: [Fault; 19] = [
     Fault::SlowNetwork,
     Fault::Duplicates,
     Fault::SlowDisk,
+    Fault::FullDisk,
+    Fault::FailedSync,
+    Fault::RotRows,
+    Fault::RotLog,
     Fault::Pause,
     Fault::PauseLeader,
     Fault::Blink,
@@ -97,7 +110,7 @@ pub const FAULTS: [Fault; 19] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 17;
+const IN_CHAOS: u64 = 21;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -111,8 +124,22 @@ enum Felt {
     BySigns,
     /// It bit if, when it ends, another node leads one of these groups.
     ByLoss { node: usize, led: Vec<u32> },
+    /// It bit if, when it ends, the node says that something is wrong with its disks.
+    ByTrouble { node: usize },
+    /// It bit if, after it, the node has replicas in quarantine.
+    ByQuarantine { node: usize },
     /// It bit if more messages came twice.
     ByCount { before: u64 },
+}
+
+impl Felt {
+    /// Which node it is about, if it is about one.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Felt::ByLoss { node, .. } | Felt::ByTrouble { node } | Felt::ByQuarantine { node } => Some(*node),
+            Felt::Known(_) | Felt::BySigns | Felt::ByCount { .. } => None,
+        }
+    }
 }
 
 /// Hurts the cluster for a while and leaves it whole.
@@ -135,7 +162,11 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
         if felt.iter().any(|(fault, _)| *fault == Fault::Kill) && (cluster.purges_early() || below(2) == 0) {
             sleep_up_to(Duration::ZERO, AWAY_MAX).await;
         }
-        let lost: Vec<bool> = felt.iter().map(|(_, felt)| lost_leadership(cluster, felt)).collect();
+        let lost: Vec<bool> = felt.iter().map(|(_, felt)| shows(cluster, felt)).collect();
+        for node in felt.iter().filter(|(fault, _)| *fault == Fault::FailedSync).filter_map(|(_, felt)| felt.node()) {
+            // Nothing but a restart starts a log again whose sync failed.
+            cluster.kill(node);
+        }
         shared.trace.event(format_args!("healed"));
         cluster.heal();
         // What was held back is answered, or given up, a little later.
@@ -145,7 +176,8 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
             let bit = match felt {
                 Felt::Known(bit) => bit,
                 Felt::BySigns => differs,
-                Felt::ByLoss { .. } => lost,
+                Felt::ByLoss { .. } | Felt::ByTrouble { .. } => lost,
+                Felt::ByQuarantine { node } => cluster.machines()[node].node().is_some_and(|node| node.quarantined() > 0),
                 Felt::ByCount { before } => metadb_proto::seam::simulated::duplicated() > before,
             };
             let counted = bites.entry(fault).or_default();
@@ -191,12 +223,17 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::SlowNetwork
         | Fault::Duplicates
         | Fault::SlowDisk => network::begin(cluster, fault, node),
+        Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog => disks::begin(cluster, shared, fault, node),
         Fault::ClockRate => clocks::rate(cluster, shared, node),
         Fault::ClockJump => clocks::jump(cluster, shared, node).await,
     }
 }
 
-fn lost_leadership(cluster: &Cluster, felt: &Felt) -> bool {
+/// Whether what it says is so at the end of a fault.
+fn shows(cluster: &Cluster, felt: &Felt) -> bool {
+    if let Felt::ByTrouble { node } = felt {
+        return cluster.machines()[*node].node().is_some_and(|node| !node.problems().is_empty());
+    }
     let Felt::ByLoss { node, led } = felt else { return false };
     led.iter().any(|group| cluster.leader(*group).is_some_and(|leader| leader != *node))
 }

@@ -59,6 +59,7 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
         }
         tokio::time::sleep(LOOK).await;
         judge_steps(cluster, &mut seen.judge);
+        cluster.tend();
         for machine in cluster.machines() {
             let Some(node) = machine.node() else { continue };
             for group in node.groups() {
@@ -68,7 +69,7 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
                 if seen.installed.insert((node.node_id(), machine.lives(), status.group_id), installed).unwrap_or(0) < installed {
                     trace.event(format_args!("node {} installed a snapshot of group {}", node.node_id(), status.group_id));
                 }
-                if !status.problem.is_empty() {
+                if !status.problem.is_empty() && !machine.is_spoilt() {
                     seen.problems.insert(format!("node {}, group {}: {}", node.node_id(), status.group_id, status.problem));
                 }
                 if status.role() == Role::Leader && known.insert((status.group_id, status.term, node.node_id())) {
@@ -107,6 +108,7 @@ fn stands(node_id: u64, status: &metadb_proto::v1::GroupStatus) -> raft::Event {
 
 fn what(did: Did) -> raft::What {
     match did {
+        Did::Made => raft::What::Made,
         Did::Opened { vote, purged, log, applied } => raft::What::Opened { vote, purged, log: entries(log), applied },
         Did::Voted { term, candidate, leads } => raft::What::Voted { term, candidate, leads },
         Did::Appended { append, entries: written } => raft::What::Appended { append, entries: entries(written) },

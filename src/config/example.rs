@@ -56,6 +56,9 @@ election_max_ms = 500
 block_cache_mib = 256
 # Memory for rows not yet written to sorted files, in MiB.
 write_buffer_mib = 64
+# Room that each disk keeps in reserve, in MiB, though never more than a twentieth of it. When it is touched, the node is read-only until
+# there is room: it takes only reads and deletions, and other nodes lead. 0: no reserve.
+reserve_mib = 1024
 
 [content]
 # How often a node looks for bytes of deleted and overwritten files to free, in milliseconds.

@@ -82,6 +82,7 @@ pub(crate) struct RaftConfig {
 pub(crate) struct StorageConfig {
     pub(crate) block_cache_mib: u64,
     pub(crate) write_buffer_mib: u64,
+    pub(crate) reserve_mib: u64,
 }
 
 /// The bytes of files.
@@ -160,7 +161,7 @@ impl Default for RaftConfig {
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        StorageConfig { block_cache_mib: 256, write_buffer_mib: 64 }
+        StorageConfig { block_cache_mib: 256, write_buffer_mib: 64, reserve_mib: 1024 }
     }
 }
 
@@ -238,6 +239,7 @@ impl NodeConfig {
         within("log.slow_request_ms", self.log.slow_request_ms, 0, 60_000)?;
         within("storage.block_cache_mib", self.storage.block_cache_mib, 1, 1 << 20)?;
         within("storage.write_buffer_mib", self.storage.write_buffer_mib, 1, 4096)?;
+        within("storage.reserve_mib", self.storage.reserve_mib, 0, 1 << 20)?;
         within("content.collect_every_ms", self.content.collect_every_ms, 100, 3_600_000)?;
         within("content.collect_after_ms", self.content.collect_after_ms, 0, 7 * 24 * 3_600_000)
     }

@@ -9,6 +9,7 @@ mod identity;
 mod peers;
 mod serve;
 mod stop;
+mod storage;
 
 pub(crate) use stop::Stop;
 
@@ -18,10 +19,6 @@ use crate::failure::{Code, Failure};
 use crate::telemetry::Telemetry;
 use fs_layer::Fs;
 use metadb::node::{Node, Parts, Timings};
-use metadb_engine::EngineError;
-use metadb_engine::disk::FileDisk;
-use metadb_engine::log::{Log, LogOptions};
-use metadb_engine::rocks::{RocksOptions, RocksStore};
 use metadb_proto::Principal;
 use metadb_proto::principal::ClusterSecret;
 use object_gateway::content::{self, ContentConfig, ContentStore};
@@ -61,13 +58,14 @@ pub(crate) async fn run(config: NodeConfig, telemetry: Telemetry, mut stop: Stop
     let mut running = Running::start(&wired, &config, doors, telemetry, &closing)?;
     let outcome = tokio::select! {
         biased;
-        () = stop.wait() => Ok(()),
+        () = stop.wait() => Ok(false),
+        () = wired.node.condemned() => Ok(true),
         failure = Box::pin(running.work(&config, &identity, &wired)) => Err(failure),
     };
     tracing::info!("stopping");
     running.shut_down(&wired, &closing, Duration::from_millis(config.stop_grace_ms)).await;
     tracing::info!("stopped");
-    outcome
+    if outcome? { Err(storage::start_again()) } else { Ok(()) }
 }
 
 /// The ports of the doors. The S3 one is taken but closed: clients are refused, and go elsewhere, until the door opens.
@@ -130,16 +128,7 @@ impl Wired {
 }
 
 async fn open_database(config: &NodeConfig, folder: &DataDir, identity: &Identity, secret: &ClusterSecret) -> Result<Arc<Node>, Failure> {
-    let mib = |mib: u64| usize::try_from(mib << 20).unwrap_or(usize::MAX);
-    let options = RocksOptions {
-        block_cache_bytes: mib(config.storage.block_cache_mib),
-        memtable_bytes: mib(config.storage.write_buffer_mib),
-        ..RocksOptions::default()
-    };
-    let store = RocksStore::open(&folder.folder("data")?, &options).map_err(|error| storage("opening the data", &error))?;
-    let disk = FileDisk::open(folder.folder("log")?).map_err(|error| storage("opening the log", &error))?;
-    let log = Log::open(disk, LogOptions::default()).await.map_err(|error| storage("opening the log", &error))?;
-    let spool = FileDisk::open(folder.folder("spool")?).map_err(|error| storage("opening the spool", &error))?;
+    let storage::Opened { store, log, spool } = storage::open(config, folder).await?;
     let mut node_config = metadb::node::NodeConfig::new(identity.node_id, identity.cluster_id.clone(), config.address());
     node_config.build = build();
     node_config.timings = Timings {
@@ -149,9 +138,10 @@ async fn open_database(config: &NodeConfig, folder: &DataDir, identity: &Identit
     };
     node_config.slow_request = Duration::from_millis(config.log.slow_request_ms);
     node_config.usage = crate::telemetry::usage;
+    node_config.disk_reserve_bytes = config.storage.reserve_mib << 20;
     let node = Node::start(node_config, Parts { store, log, spool, secret: secret.clone() }).await?;
-    if config.bootstrap && identity.node_id == identity::FIRST_NODE && node.group(0).is_none() {
-        node.create_replica(0, vec![node.node_ref()]).await?;
+    if config.bootstrap && identity.node_id == identity::FIRST_NODE {
+        node.found().await?;
     }
     Ok(node)
 }
@@ -159,15 +149,4 @@ async fn open_database(config: &NodeConfig, folder: &DataDir, identity: &Identit
 /// The version of this binary.
 pub(crate) fn build() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
-}
-
-fn storage(what: &str, error: &EngineError) -> Failure {
-    let failure = Failure::failed(format!("{what}: {error}"));
-    match error {
-        EngineError::Full { .. } => failure.hint("make room on the disk, then start the node again"),
-        EngineError::Corrupt { .. } => {
-            failure.hint("move the data folder away and start with an empty one: the node copies everything from the others")
-        }
-        EngineError::Foreign { .. } | EngineError::Io { .. } | EngineError::Stopped { .. } => failure,
-    }
 }

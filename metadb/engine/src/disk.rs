@@ -3,10 +3,19 @@
 
 mod file;
 
-pub use file::FileDisk;
+pub use file::{FileDisk, space_of};
 
 use crate::EngineError;
 use bytes::Bytes;
+
+/// The room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Bytes that it holds when it is empty.
+    pub total_bytes: u64,
+}
 
 /// A flat folder of named files. A name is one path element.
 pub trait Disk: Send + Sync + 'static {
@@ -61,6 +70,11 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// [`EngineError::Io`].
     fn rename(&self, from: &str, to: &str) -> Result<(), EngineError>;
+
+    /// The room that is left; none: not known, as on a disk without bounds.
+    fn space(&self) -> Option<Space> {
+        None
+    }
 
     /// How long a sync of the simulated disk takes; none for a real one, whose sync blocks by itself.
     fn simulated_sync_latency(&self) -> Option<std::time::Duration>;

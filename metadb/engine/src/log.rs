@@ -4,6 +4,8 @@
 //!   they are durable, in the order of submission.
 //! * After a failed append or sync the log is stopped: what failed is told, everything later gets [`EngineError::Stopped`]. A sync is
 //!   never tried again, since its second answer proves nothing.
+//! * An append that finds no room is no failure: nothing of it was promised, so the log waits, says so ([`Log::trouble`]), and appends the
+//!   same bytes when there is room.
 //! * Opening never writes behind a tail it can't trust: it starts a new segment (see `format`).
 //!
 //! The parts: `format` (bytes), `marks` (which index may follow), `index` (what readers see), `recover` (opening), `writer` (appending, no
@@ -22,7 +24,7 @@ mod thread;
 mod writer;
 
 use crate::EngineError;
-use crate::disk::Disk;
+use crate::disk::{Disk, Space};
 use bytes::Bytes;
 use index::{Found, Index, Ticket};
 use parking_lot::Mutex;
@@ -259,6 +261,33 @@ impl Log {
         }
     }
 
+    /// What is wrong with the log or its disk, if anything is: [`EngineError::Full`] while it waits for room, [`EngineError::Stopped`]
+    /// after a failure, [`EngineError::Corrupt`] once a record did not read back.
+    #[must_use]
+    pub fn trouble(&self) -> Option<EngineError> {
+        let counters = &self.shared.counters;
+        let corrupt = counters.corrupt.lock().clone();
+        let full = || counters.full.load(Ordering::Acquire).then(|| EngineError::Full { path: "log".to_owned() });
+        corrupt.or_else(|| counters.stopped()).or_else(full)
+    }
+
+    /// Removes the segments that were set aside, best effort: they are only kept for people.
+    pub fn clear_aside(&self) {
+        let disk = &*self.shared.disk;
+        let names = disk.list().unwrap_or_default();
+        for name in names.iter().filter(|name| name.starts_with(ASIDE)) {
+            if let Err(error) = disk.remove(name) {
+                tracing::warn!(name, %error, "a segment that was set aside can't be removed");
+            }
+        }
+    }
+
+    /// The room on its disk, if the disk knows.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        self.shared.disk.space()
+    }
+
     fn enqueue(&self, ops: Vec<LogOp>, bytes: u64, done: Done) -> Result<(), (EngineError, Done)> {
         let stopped = |message: &str| EngineError::Stopped { message: message.to_owned() };
         if bytes > SUBMISSION_BYTES_MAX {
@@ -273,6 +302,11 @@ impl Log {
             Ok(ticket) => Ok((ticket, done)),
             Err(error) => Err((error, done)),
         };
+        if self.shared.counters.full.load(Ordering::Acquire) && ops.iter().all(|op| matches!(op, LogOp::Committed { .. })) {
+            // Such a mark may be lost: it must not fill the queue while the writer waits for room.
+            done(Ok(()));
+            return Ok(());
+        }
         self.shared.counters.submissions.fetch_add(1, Ordering::Relaxed);
         match &*queue {
             #[cfg(not(madsim))]
@@ -309,6 +343,9 @@ impl Log {
                     let index = self.shared.index.lock();
                     let removed = segments.into_iter().any(|segment| !index.has_segment(segment));
                     if !removed || attempts == READ_ATTEMPTS {
+                        if matches!(error, EngineError::Corrupt { .. }) {
+                            self.shared.counters.corrupt.lock().get_or_insert_with(|| error.clone());
+                        }
                         return Err(error);
                     }
                     attempts += 1;
@@ -352,6 +389,7 @@ impl Log {
     /// # Errors
     /// [`EngineError`]: what stopped the log, now or before.
     pub async fn close(&self) -> Result<(), EngineError> {
+        self.shared.counters.closing.store(true, Ordering::Release);
         let queue = std::mem::replace(&mut *self.shared.queue.lock(), Queue::Closed);
         let (sender, answer) = tokio::sync::oneshot::channel();
         let done: Done = Box::new(move |result| drop(sender.send(result)));
@@ -364,6 +402,22 @@ impl Log {
         }
         answer.await.unwrap_or(Err(gone))
     }
+}
+
+/// What the names of segments begin with that were set aside.
+const ASIDE: &str = "aside-";
+
+/// Gives every segment on a disk another name, under which no log finds it. For one that does not open.
+///
+/// # Errors
+/// [`EngineError::Io`].
+pub fn set_aside(disk: &dyn Disk, stamp: &str) -> Result<(), EngineError> {
+    let names = disk.list()?;
+    // The newest first: after a crash on the way, what is left does not open either.
+    for name in names.iter().rev().filter(|name| format::segment_number(name).is_some()) {
+        disk.rename(name, &format!("{ASIDE}{stamp}-{name}"))?;
+    }
+    Ok(())
 }
 
 /// Reads what is on disk, neighbours at once.

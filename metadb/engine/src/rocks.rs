@@ -11,10 +11,12 @@
 mod observe;
 mod view;
 
+use crate::disk::Space;
 use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Row, Store, StoreRead, WriteBatch};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options, SliceTransform,
     WriteOptions,
@@ -22,6 +24,7 @@ use rocksdb::{
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use view::{OwnedSnapshot, Reader};
 
 /// The newest layout of column families this code reads. Written to the folder when it is made.
@@ -67,14 +70,23 @@ pub struct RocksStore {
 
 struct Shared {
     db: Arc<DB>,
-    path: PathBuf,
+    place: Arc<Place>,
     /// Kept, because what RocksDB counts is read through them.
     options: Options,
 }
 
+/// Where the store is, and what was found to be wrong with it.
+struct Place {
+    path: PathBuf,
+    /// The first thing that did not read back. It stays.
+    corrupt: Mutex<Option<EngineError>>,
+    /// Whether the last write or flush found no room.
+    full: AtomicBool,
+}
+
 impl std::fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RocksStore").field("path", &self.shared.path).finish_non_exhaustive()
+        f.debug_struct("RocksStore").field("path", &self.shared.place.path).finish_non_exhaustive()
     }
 }
 
@@ -89,12 +101,13 @@ impl RocksStore {
         let families = COLUMN_FAMILIES.map(|cf| ColumnFamilyDescriptor::new(name(cf), family_options(cf, &cache, options)));
         let mut database = database_options(options);
         observe::count(&mut database);
-        let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| failure("open", path, &error))?;
-        Ok(Arc::new(Self { shared: Arc::new(Shared { db: Arc::new(db), path: path.to_path_buf(), options: database }) }))
+        let place = Arc::new(Place { path: path.to_path_buf(), corrupt: Mutex::default(), full: AtomicBool::new(false) });
+        let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| place.failure("open", &error))?;
+        Ok(Arc::new(Self { shared: Arc::new(Shared { db: Arc::new(db), place, options: database }) }))
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader::latest(&self.shared.db, &self.shared.path)
+        Reader::latest(&self.shared.db, &self.shared.place)
     }
 }
 
@@ -184,7 +197,27 @@ fn family(db: &DB, cf: Cf) -> &ColumnFamily {
     db.cf_handle(name(cf)).expect("all column families are opened with the store")
 }
 
-fn failure(operation: &'static str, path: &Path, error: &rocksdb::Error) -> EngineError {
+impl Place {
+    /// Translates an error, and remembers what does not pass by itself.
+    fn failure(&self, operation: &'static str, error: &rocksdb::Error) -> EngineError {
+        let error = translate(operation, &self.path, error);
+        if matches!(error, EngineError::Corrupt { .. }) {
+            self.corrupt.lock().get_or_insert_with(|| error.clone());
+        }
+        error
+    }
+
+    /// Notes whether there was room.
+    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        let full = matches!(result, Err(EngineError::Full { .. }));
+        if self.full.load(Ordering::Relaxed) != full {
+            self.full.store(full, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+fn translate(operation: &'static str, path: &Path, error: &rocksdb::Error) -> EngineError {
     let (path, message) = (path.display().to_string(), error.to_string());
     if message.contains("No space left") || message.contains("NoSpace") || message.contains("Space limit") {
         return EngineError::Full { path };
@@ -214,7 +247,8 @@ impl Shared {
         let families = COLUMN_FAMILIES.map(|cf| family(&self.db, cf));
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&families.each_ref().map(|family| *family), &options).map_err(|error| failure("flush", &self.path, &error))
+        let flushed = self.db.flush_cfs_opt(&families.each_ref().map(|family| *family), &options);
+        self.place.note(flushed.map_err(|error| self.place.failure("flush", &error)))
     }
 }
 
@@ -248,7 +282,8 @@ impl Store for RocksStore {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        db.write_opt(writes, &options).map_err(|error| failure("write", &self.shared.path, &error))
+        let place = &self.shared.place;
+        place.note(db.write_opt(writes, &options).map_err(|error| place.failure("write", &error)))
     }
 
     fn flush(&self) -> BoxFuture<'static, Result<(), EngineError>> {
@@ -261,7 +296,7 @@ impl Store for RocksStore {
     }
 
     fn snapshot(&self) -> Arc<dyn StoreRead> {
-        Arc::new(OwnedSnapshot::of(Arc::clone(&self.shared.db), self.shared.path.clone()))
+        Arc::new(OwnedSnapshot::of(Arc::clone(&self.shared.db), Arc::clone(&self.shared.place)))
     }
 
     fn size_bytes(&self) -> u64 {
@@ -275,5 +310,15 @@ impl Store for RocksStore {
 
     fn observe(&self, samples: &mut metadb_telemetry::Samples) {
         observe::observe(&self.shared.db, &self.shared.options, samples);
+    }
+
+    fn trouble(&self) -> Option<EngineError> {
+        let place = &self.shared.place;
+        let full = || place.full.load(Ordering::Relaxed).then(|| EngineError::Full { path: place.path.display().to_string() });
+        place.corrupt.lock().clone().or_else(full)
+    }
+
+    fn space(&self) -> Option<Space> {
+        crate::disk::space_of(&self.shared.place.path)
     }
 }

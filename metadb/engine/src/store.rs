@@ -1,6 +1,7 @@
 //! The applied state: three ordered column families behind one object-safe trait.
 
 use crate::EngineError;
+use crate::disk::Space;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use metadb_telemetry::Samples;
@@ -65,6 +66,17 @@ pub trait Store: StoreRead + 'static {
 
     /// Tells whoever scrapes how it is; a store that has nothing to tell says nothing.
     fn observe(&self, _samples: &mut Samples) {}
+
+    /// What is wrong with the store or its disk, if anything is: [`EngineError::Corrupt`] once something did not read back,
+    /// [`EngineError::Full`] while there is no room for what was written last.
+    fn trouble(&self) -> Option<EngineError> {
+        None
+    }
+
+    /// The room on its disk, if it knows.
+    fn space(&self) -> Option<Space> {
+        None
+    }
 }
 
 /// Changes that become visible together.

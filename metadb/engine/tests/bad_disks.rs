@@ -154,16 +154,72 @@ async fn rot_while_running_is_never_served() {
     assert!(matches!(log.read(1, 1..4, 1000), Err(EngineError::Corrupt { .. })));
 }
 
+/// Submits, and gives the answer when there is one.
+fn begin(log: &Log, ops: Vec<LogOp>) -> tokio::sync::oneshot::Receiver<Result<(), EngineError>> {
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    log.submit(ops, Box::new(move |result| drop(sender.send(result))));
+    answer
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
+}
+
 #[tokio::test]
-async fn a_full_disk_stops_the_log_and_loses_nothing() {
+async fn a_full_disk_keeps_the_log_waiting_and_loses_nothing() {
     let disk = disk();
     let log = written(&disk, 2).await;
     disk.set_capacity(Some(disk.used_bytes() + 50));
-    assert!(matches!(submit(&log, vec![append(1, 3, 100)]).await, Err(EngineError::Full { .. })));
-    assert!(matches!(submit(&log, vec![append(1, 4, 1)]).await, Err(EngineError::Stopped { .. })));
+    let mut third = begin(&log, vec![append(1, 3, 100)]);
+    until("the log tells that the disk is full", || matches!(log.trouble(), Some(EngineError::Full { .. }))).await;
+    let fourth = begin(&log, vec![append(1, 4, 1)]);
+    submit(&log, vec![LogOp::Committed { group: 1, bytes: Bytes::from_static(b"c") }])
+        .await
+        .expect("a mark that may be lost waits for nothing");
+    assert!(third.try_recv().is_err(), "nothing is promised while there is no room");
     disk.set_capacity(None);
+    third.await.expect("it is answered").expect("there is room");
+    fourth.await.expect("it is answered").expect("there is room");
+    assert!(log.trouble().is_none(), "{:?}", log.trouble());
     disk.crash(Kind::PowerLoss);
-    assert_eq!(indexes(&open(&disk).await.expect("it opens when there is room")), [1, 2]);
+    assert_eq!(indexes(&open(&disk).await.expect("it opens")), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_segment_that_finds_no_room_is_begun_when_there_is_some() {
+    let disk = disk();
+    let options = LogOptions { segment_bytes: 1 << 10, ..LogOptions::default() };
+    let log = Log::open(disk.mount(), options.clone()).await.expect("an empty disk opens");
+    for index in 1..=9 {
+        submit(&log, vec![append(1, index, 100)]).await.expect("a healthy disk writes");
+    }
+    disk.set_capacity(Some(disk.used_bytes()));
+    let waiting = begin(&log, vec![append(1, 10, 900), LogOp::Vote { group: 1, bytes: Bytes::from_static(b"v") }]);
+    until("the log tells that the disk is full", || log.trouble().is_some()).await;
+    disk.set_capacity(None);
+    waiting.await.expect("it is answered").expect("there is room");
+    disk.crash(Kind::PowerLoss);
+    let log = Log::open(disk.mount(), options).await.expect("it opens");
+    assert_eq!(indexes(&log), (1..=10).collect::<Vec<_>>());
+    assert_eq!(log.group(1).expect("it is known").vote.as_deref(), Some(&b"v"[..]));
+}
+
+#[tokio::test]
+async fn a_log_that_waits_for_room_can_be_closed() {
+    let disk = disk();
+    let log = written(&disk, 2).await;
+    disk.set_capacity(Some(disk.used_bytes()));
+    let third = begin(&log, vec![append(1, 3, 100)]);
+    until("the log tells that the disk is full", || log.trouble().is_some()).await;
+    assert!(log.close().await.is_err(), "what it was given is not durable");
+    assert!(third.await.expect("it is answered").is_err());
+    disk.set_capacity(None);
+    assert_eq!(indexes(&open(&disk).await.expect("it opens")), [1, 2]);
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{
     AdoptShardRequest, AdoptShardResponse, AdoptShardsRequest, AdoptShardsResponse, ChangeMembersRequest, ChangeMembersResponse,
     CreateReplicaRequest, CreateReplicaResponse, DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, RaiseLevelRequest,
-    RaiseLevelResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
+    RaiseLevelResponse, RebuildReplicaRequest, RebuildReplicaResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -64,7 +65,11 @@ impl NodeAdmin for NodeAdminDoor {
 
     async fn create_replica(&self, request: Request<CreateReplicaRequest>) -> Result<Response<CreateReplicaResponse>, Status> {
         let request = self.admit(request, Action::Operate).await?;
-        self.0.node.create_replica(request.group_id, request.voters).await?;
+        if request.voters.is_empty() {
+            self.0.node.create_silent_replica(request.group_id, request.silent_through).await?;
+        } else {
+            self.0.node.create_replica(request.group_id, request.voters).await?;
+        }
         Ok(Response::new(CreateReplicaResponse {}))
     }
 
@@ -110,6 +115,12 @@ impl NodeAdmin for NodeAdminDoor {
         let request = self.admit(request, Action::Operate).await?;
         let feature_level = self.0.node.raise_level(request)?.into();
         Ok(Response::new(RaiseLevelResponse { feature_level }))
+    }
+
+    async fn rebuild_replica(&self, request: Request<RebuildReplicaRequest>) -> Result<Response<RebuildReplicaResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        self.0.node.rebuild_replica(request.group_id, request.ticket).await?;
+        Ok(Response::new(RebuildReplicaResponse {}))
     }
 
     async fn flush(&self, request: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {

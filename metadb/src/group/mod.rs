@@ -20,6 +20,7 @@ use bytes::Bytes;
 use metadb_proto::Error;
 use metadb_proto::v1::{self, PeerVerb, SnapshotChunk};
 use metadb_telemetry::Samples;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -68,6 +69,7 @@ impl Group {
     pub(crate) async fn propose_witnessed(&self, command: Command, deadline: Instant, course: &mut Course) -> Result<Outcome, Error> {
         self.redirect_unless_leader()?;
         self.level.allows(command.level())?;
+        self.replica.room().admit(&command)?;
         let (outcome, times) = self.proposer.propose(command, deadline, course.trace).await?;
         (course.queue, course.commit, course.apply) = (times.queue, times.commit, times.apply);
         Ok(outcome)
@@ -151,7 +153,7 @@ impl Group {
             learners: seen.learners,
             shards: view.shards(),
             problem: self.replica.problem().unwrap_or_default(),
-            state_hash: String::new(),
+            ..Default::default()
         }
     }
 
@@ -179,7 +181,24 @@ impl Group {
     /// before the deadline or another change is under way: what was reached stays, and asking again goes on from there.
     pub async fn change_members(&self, voters: &[v1::NodeRef], learners: &[v1::NodeRef], deadline: Instant) -> Result<(), Error> {
         self.redirect_unless_leader()?;
-        members::change(&self.replica, voters, learners, deadline).await
+        members::change(&self.replica, voters, learners, deadline).await?;
+        self.confirm_members(voters, learners).await
+    }
+
+    /// Makes sure that the members are these now: committed, and told by a leader that a quorum follows. Whoever is told so may wipe a
+    /// replica that is no member.
+    async fn confirm_members(&self, voters: &[v1::NodeRef], learners: &[v1::NodeRef]) -> Result<(), Error> {
+        let index = self.replica.read_index().await?;
+        self.replica.applied_through(index).await;
+        let (found_voters, found_learners) = self.replica.applied_members();
+        let are = |found: Vec<u64>, wanted: &[v1::NodeRef]| {
+            let found: BTreeSet<u64> = found.into_iter().collect();
+            found == wanted.iter().map(|node| node.node_id).collect()
+        };
+        if are(found_voters, voters) && are(found_learners, learners) {
+            return Ok(());
+        }
+        Err(Error::unavailable(format!("the members of group {} were changed by someone else", self.group_id), Duration::from_millis(200)))
     }
 
     /// Hands leadership to a voter.
@@ -232,6 +251,16 @@ impl Group {
         if let Err(error) = self.replica.note_flushed(point, log_budget).await {
             tracing::warn!(group_id = self.group_id, %error, "the log was not purged");
         }
+    }
+
+    /// Why the replica stopped by itself, if it did.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.replica.problem()
+    }
+
+    /// Whether nothing can change the replica's state any more, after it was shut down.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.replica.is_gone()
     }
 
     /// Stops the replica. What it acknowledged stays in the log.

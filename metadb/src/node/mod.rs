@@ -3,7 +3,13 @@
 //! It opens what it finds, makes what it is told to make, keeps the store flushed and the log short, and leaves in good order. It
 //! decides nothing: which groups exist and who their members are is told to it.
 
+mod found;
+pub mod quarantine;
+mod rebuild;
+pub mod room;
+pub(crate) mod silence;
 mod upkeep;
+mod watchdog;
 
 use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
 use crate::group::{Group, LevelInForce};
@@ -15,11 +21,14 @@ use crate::witness::{Busiest, SlowLog};
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
+use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::{Error, level, v1};
 use metadb_telemetry::Samples;
 use parking_lot::{Mutex, RwLock};
+use quarantine::{Mark, Scope};
+use room::Gauge;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +91,12 @@ pub struct NodeConfig {
     pub usage: fn() -> Usage,
     /// How far the wall clock may be from those of the other nodes before this one stops proposing.
     pub max_clock_offset: Duration,
+    /// So much of each disk is kept in reserve, and never more than a twentieth of it: when it is touched, the node is read-only.
+    pub disk_reserve_bytes: u64,
 }
+
+/// What a disk keeps in reserve unless the settings say otherwise: memtables of all families, a segment, and compactions fit in.
+const DISK_RESERVE_BYTES: u64 = 1 << 30;
 
 impl NodeConfig {
     /// Settings with the defaults of everything that has one.
@@ -97,6 +111,7 @@ impl NodeConfig {
             slow_request: SLOW_REQUEST,
             usage: Usage::default,
             max_clock_offset: MAX_CLOCK_OFFSET,
+            disk_reserve_bytes: DISK_RESERVE_BYTES,
         }
     }
 
@@ -142,6 +157,13 @@ pub struct Node {
     groups: RwLock<BTreeMap<u32, Arc<Group>>>,
     /// Replicas that could not be opened, and why.
     failed: Mutex<BTreeMap<u32, String>>,
+    /// Replicas that can't be trusted or stopped by themselves.
+    quarantined: Mutex<BTreeMap<u32, Mark>>,
+    /// Those of them that ran in this process and may not have wound down yet.
+    leaving: Mutex<BTreeMap<u32, Arc<Group>>>,
+    room: Arc<Gauge>,
+    /// Told when store and log are to be replaced by empty ones.
+    condemned: tokio::sync::Notify,
     /// Held while a replica is made, so that it is made once.
     making: tokio::sync::Mutex<()>,
     /// Held while the store is flushed.
@@ -163,7 +185,9 @@ impl Node {
         let clocks = Arc::new(Clocks::new(config.max_clock_offset));
         let links = Links::new(config.node_id, &config.cluster_id, &secret, Arc::clone(&clocks));
         let marked = snapshot::marked_replicas(&*store).map_err(|error| Error::internal(format!("store: {error}")))?;
-        let found: BTreeSet<u32> = marked.into_iter().chain(log.groups()).collect();
+        let quarantined = quarantine::load(&*spool).map_err(|error| Error::internal(format!("quarantine: {error}")))?;
+        let known = marked.into_iter().chain(log.groups());
+        let found: BTreeSet<u32> = known.filter(|group_id| !quarantined.contains_key(group_id)).collect();
         let slow_log = SlowLog::new(config.slow_request);
         let node = Arc::new(Node {
             config,
@@ -175,6 +199,10 @@ impl Node {
             level: LevelInForce::default(),
             groups: RwLock::default(),
             failed: Mutex::default(),
+            quarantined: Mutex::new(quarantined),
+            leaving: Mutex::default(),
+            room: Arc::default(),
+            condemned: tokio::sync::Notify::new(),
             making: tokio::sync::Mutex::new(()),
             flushing: tokio::sync::Mutex::new(()),
             started: Instant::now(),
@@ -187,8 +215,24 @@ impl Node {
                 tracing::error!(group_id, %error, "a replica did not open");
             }
         }
+        node.finish_wiping().await;
         upkeep::start(&node);
+        watchdog::start(&node);
         Ok(node)
+    }
+
+    /// Goes on with what a crash interrupted.
+    async fn finish_wiping(&self) {
+        let marks = self.quarantined.lock().clone();
+        for (group_id, mark) in marks {
+            tracing::error!(group_id, reason = mark.reason, released = mark.released, "a replica is in quarantine");
+            if mark.released
+                && mark.scope == Scope::Replica
+                && let Err(error) = self.wipe_released(group_id).await
+            {
+                tracing::warn!(group_id, %error, "a replica was not wiped");
+            }
+        }
     }
 
     async fn open(&self, group_id: u32) -> Result<Arc<Group>, Error> {
@@ -202,6 +246,8 @@ impl Node {
             clocks: Arc::clone(&self.clocks),
             timings: self.config.timings,
             config: self.config.timings.config(&self.config.cluster_id)?,
+            room: Arc::clone(&self.room),
+            silent_through: silence::load(&*self.spool, group_id).unwrap_or(u64::MAX),
         };
         match Box::pin(Replica::open(parts)).await {
             Ok(replica) => {
@@ -212,7 +258,11 @@ impl Node {
             }
             Err(error) => {
                 let message = error.to_string();
-                self.failed.lock().insert(group_id, message.clone());
+                if error.is_final() {
+                    self.quarantined.lock().insert(group_id, Mark::new(Scope::Replica, message.clone()));
+                } else {
+                    self.failed.lock().insert(group_id, message.clone());
+                }
                 Err(Error::unavailable(format!("the replica of group {group_id} did not open: {message}"), OPEN_RETRY))
             }
         }
@@ -288,7 +338,14 @@ impl Node {
         let group = match self.group(group_id) {
             Some(group) => group,
             None => {
+                if group_id == DIRECTORY_GROUP && !voters.is_empty() && self.has_founded()? {
+                    // It was made once, and lost since: whoever has it adds this node. A second one would be a second cluster.
+                    return Ok(());
+                }
+                self.check_trusted(group_id)?;
                 let failed = |error| Error::unavailable(format!("group {group_id}: {error}"), OPEN_RETRY);
+                #[cfg(madsim)]
+                crate::raft::probe::tell(group_id, || crate::raft::probe::Did::Made);
                 snapshot::mark_replica(&*self.store, group_id).map_err(failed)?;
                 self.store.flush().await.map_err(failed)?;
                 self.open(group_id).await?
@@ -299,6 +356,50 @@ impl Node {
             group.initialise(&voters).await?;
         }
         Ok(())
+    }
+
+    /// Makes a replica that waits to be added by the group's leader, and that neither votes nor stands for election before it has applied
+    /// this index: this node may have been a member before, and have forgotten what it promised.
+    ///
+    /// # Errors
+    /// As [`Node::create_replica`].
+    pub async fn create_silent_replica(&self, group_id: u32, through: u64) -> Result<(), Error> {
+        if self.group(group_id).is_none() && through > 0 {
+            let _making = self.making.lock().await;
+            self.check_trusted(group_id)?;
+            let kept = silence::keep(&*self.spool, group_id, through);
+            kept.map_err(|error| Error::unavailable(format!("group {group_id}: {error}"), OPEN_RETRY))?;
+        }
+        self.create_replica(group_id, Vec::new()).await
+    }
+
+    /// Refuses to make what is in quarantine, or to make anything in a store that is not believed.
+    fn check_trusted(&self, group_id: u32) -> Result<(), Error> {
+        let quarantined = self.quarantined.lock();
+        let doubted = quarantined.get(&group_id).or_else(|| quarantined.values().find(|mark| mark.scope == Scope::Node));
+        match doubted {
+            Some(mark) => Err(Error::unavailable(format!("in quarantine on node {}: {}", self.config.node_id, mark.reason), OPEN_RETRY)),
+            None => Ok(()),
+        }
+    }
+
+    /// Replicas that do not serve, and why.
+    fn unserved(&self) -> Vec<v1::GroupStatus> {
+        let status = |group_id: &u32, problem: &str, rebuild_ticket| v1::GroupStatus {
+            group_id: *group_id,
+            role: v1::Role::Failed.into(),
+            problem: problem.to_owned(),
+            rebuild_ticket,
+            ..Default::default()
+        };
+        let failed = self.failed.lock();
+        let quarantined = self.quarantined.lock();
+        let failed = failed.iter().map(|(group_id, problem)| status(group_id, problem, 0));
+        let marked = quarantined.iter().map(|(group_id, mark)| {
+            let kept = "in quarantine; kept as it is until its group has a majority without it, then rebuilt from there";
+            status(group_id, &format!("{}: {kept}", mark.reason), mark.ticket)
+        });
+        failed.chain(marked).collect()
     }
 
     /// The state of the node and of the groups asked for, these with hashes; of all groups without hashes, if none is asked for.
@@ -312,13 +413,7 @@ impl Node {
         }
         if group_ids.is_empty() {
             groups = self.groups().iter().map(|group| group.status()).collect();
-            let failed = self.failed.lock();
-            groups.extend(failed.iter().map(|(group_id, problem)| v1::GroupStatus {
-                group_id: *group_id,
-                role: v1::Role::Failed.into(),
-                problem: problem.clone(),
-                ..Default::default()
-            }));
+            groups.extend(self.unserved());
         }
         let log = self.log.stats();
         let (window, busiest_tenants) = self.busiest.last();
@@ -342,6 +437,8 @@ impl Node {
             feature_level: self.level.get().into(),
             oldest_level: level::OLDEST.into(),
             newest_level: level::NEWEST.into(),
+            disk: self.room.status(),
+            problems: self.problems(),
         })
     }
 

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 /// How often it looks whether something is due.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How long it rests after a flush that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
 /// Set once the node stops.
 #[derive(Default)]
 pub(super) struct Stopping(AtomicBool);
@@ -18,7 +21,7 @@ impl Stopping {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    fn begun(&self) -> bool {
+    pub(super) fn begun(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -50,7 +53,10 @@ async fn run(node: Weak<Node>) {
                 flushed_bytes = appended;
                 flushed_at = Instant::now();
             }
-            Err(error) => tracing::warn!(%error, "the store was not flushed; it will be tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "the store was not flushed; it will be tried again");
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
         }
     }
 }

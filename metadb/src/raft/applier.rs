@@ -13,21 +13,25 @@ use super::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::machine::{Input, InputBody, Machine, View};
 use crate::metrics::HANDLES;
 use futures::{Stream, StreamExt as _};
-use metadb_engine::Store;
 use metadb_engine::disk::Disk;
+use metadb_engine::{EngineError, Store};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend};
 use openraft_rt::watch::{Watch as _, WatchReceiver as _, WatchSender as _};
 use parking_lot::{Mutex, RwLock};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Most entries applied in one batch; more is split, so that answers do not wait for a long replay.
 const APPLY_ENTRIES: usize = 256;
 /// Most bytes of proposals applied in one batch.
 const APPLY_BYTES: usize = 4 << 20;
+
+/// How long what found no room in the store waits before it is tried again.
+const ROOM_RETRY: Duration = Duration::from_millis(200);
 
 /// How far a replica is.
 #[derive(Debug, Clone, Default)]
@@ -126,6 +130,7 @@ pub(crate) struct Applier {
     store: Arc<dyn Store>,
     spool: Arc<dyn Disk>,
     progress: Arc<Progress>,
+    alive: Arc<()>,
 }
 
 impl Applier {
@@ -133,7 +138,7 @@ impl Applier {
     pub(crate) async fn open(group_id: u32, store: Arc<dyn Store>, spool: Arc<dyn Disk>) -> Result<Self, SnapshotError> {
         snapshot::recover(&store, &spool, group_id).await?;
         let machine = Machine::open(Arc::clone(&store), group_id)?;
-        let point = Point::of(&machine).map_err(|error| metadb_engine::EngineError::Corrupt {
+        let point = Point::of(&machine).map_err(|error| EngineError::Corrupt {
             path: format!("applied position of group {group_id}"),
             offset: 0,
             message: error.to_string(),
@@ -148,7 +153,7 @@ impl Applier {
             installed: AtomicU64::new(0),
             end,
         };
-        Ok(Applier { group_id, machine, store, spool, progress: Arc::new(progress) })
+        Ok(Applier { group_id, machine, store, spool, progress: Arc::new(progress), alive: Arc::default() })
     }
 
     /// What it shows.
@@ -156,7 +161,12 @@ impl Applier {
         Arc::clone(&self.progress)
     }
 
-    fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+    /// Dead when it is.
+    pub(crate) fn alive(&self) -> Weak<()> {
+        Arc::downgrade(&self.alive)
+    }
+
+    async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
         let mut point = self.progress.applied();
         let mut inputs = Vec::with_capacity(batch.len());
         let mut responders: Vec<Option<ApplyResponder<Types>>> = Vec::with_capacity(batch.len());
@@ -172,7 +182,13 @@ impl Applier {
         }
         let began = Instant::now();
         HANDLES.apply_entries.record(inputs.len() as f64);
-        let outcomes = self.machine.apply(inputs).map_err(io_error)?;
+        let outcomes = loop {
+            match self.machine.apply(inputs.clone()) {
+                // Nothing was written. What is committed is applied sooner or later: the replica waits for room and lives.
+                Err(EngineError::Full { .. }) => tokio::time::sleep(ROOM_RETRY).await,
+                applied => break applied.map_err(io_error)?,
+            }
+        };
         assert_eq!(outcomes.len(), responders.len(), "the machine answers every entry");
         self.progress.note_applied(point);
         #[cfg(madsim)]
@@ -218,9 +234,15 @@ impl RaftSnapshotBuilder<Types> for FlushedPoint {
     ) -> Result<Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, super::Member, SnapshotData>, io::Error> {
         if !self.0.flush_is_news.swap(false, Ordering::SeqCst) {
             let point = self.0.applied();
-            self.1.flush().await.map_err(io_error)?;
-            self.0.note_flushed(point);
-            self.0.flush_is_news.store(false, Ordering::SeqCst);
+            match self.1.flush().await {
+                Ok(()) => {
+                    self.0.note_flushed(point);
+                    self.0.flush_is_news.store(false, Ordering::SeqCst);
+                }
+                // Then it reaches as far as it did before.
+                Err(EngineError::Full { .. }) => {}
+                Err(error) => return Err(io_error(error)),
+            }
         }
         let meta = self.0.flushed.lock().meta();
         Ok(Snapshot { meta, snapshot: SnapshotData::View(self.1.snapshot()) })
@@ -247,12 +269,12 @@ impl RaftStateMachine<Types> for Applier {
             bytes += body_bytes(&item.0);
             batch.push(item);
             if batch.len() >= APPLY_ENTRIES || bytes >= APPLY_BYTES {
-                self.apply_batch(std::mem::take(&mut batch))?;
+                self.apply_batch(std::mem::take(&mut batch)).await?;
                 bytes = 0;
                 tokio::task::yield_now().await;
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.apply_batch(batch) }
+        if batch.is_empty() { Ok(()) } else { self.apply_batch(batch).await }
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
@@ -266,7 +288,13 @@ impl RaftStateMachine<Types> for Applier {
         };
         // Readers that hold the view must not meet half of the new rows.
         self.progress.view().retire();
-        snapshot::import(&self.store, &self.spool, self.group_id, &name).await.map_err(io::Error::other)?;
+        // An import that found no room is done again from the spool.
+        while let Err(error) = snapshot::import(&self.store, &self.spool, self.group_id, &name).await {
+            if !matches!(error, SnapshotError::Engine(EngineError::Full { .. })) {
+                return Err(io::Error::other(error));
+            }
+            tokio::time::sleep(ROOM_RETRY).await;
+        }
         self.machine = Machine::open(Arc::clone(&self.store), self.group_id).map_err(io_error)?;
         let point = Point::of(&self.machine)?;
         if point.position != meta.last_log_id {

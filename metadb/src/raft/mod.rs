@@ -23,6 +23,7 @@ pub(crate) mod rt;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod watch;
+pub(crate) mod wipe;
 
 use crate::machine::Outcome;
 use bytes::Bytes;

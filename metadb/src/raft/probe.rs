@@ -24,6 +24,8 @@ pub struct Written {
 /// What a replica did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Did {
+    /// It was made where there was none, or none any more.
+    Made,
     /// It opened with this log, behind what was purged, and with this vote.
     Opened {
         /// Term, candidate, and whether that one leads.

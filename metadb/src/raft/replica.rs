@@ -1,5 +1,7 @@
 //! One replica of one group, in words that do not name openraft.
 
+mod voice;
+
 use super::applier::{Applier, Point, Progress};
 use super::followed::Followed;
 use super::link::Links;
@@ -7,15 +9,16 @@ use super::log_store::GroupLog;
 use super::network::Network;
 use super::snapshot::{SnapshotError, state_hash};
 use super::{Answer, Member, Membership, Payload, Types};
-use crate::clock::{self, Clocks};
+use crate::clock::Clocks;
 use crate::machine::View;
 use crate::metrics::HANDLES;
+use crate::node::room::Gauge;
 use bytes::Bytes;
-use metadb_engine::Store;
 use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
+use metadb_engine::{EngineError, Store};
 use metadb_proto::planted::{self, Bug};
-use metadb_proto::{Error, seam, v1};
+use metadb_proto::{Error, v1};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
@@ -23,7 +26,8 @@ use openraft::raft::ClientWriteResult;
 use openraft::{Config, ConfigError, Instant as _, LinearizerOption, ServerState, SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -107,6 +111,9 @@ pub(crate) struct Parts {
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) timings: Timings,
     pub(crate) config: Arc<Config>,
+    pub(crate) room: Arc<Gauge>,
+    /// It is silent before it has applied this index; 0: it is not.
+    pub(crate) silent_through: u64,
 }
 
 /// Why a replica did not open.
@@ -118,6 +125,17 @@ pub(crate) enum OpenError {
     /// Its log could not be opened.
     #[error("log of the group: {0}")]
     Log(#[from] Fatal<Types>),
+}
+
+impl OpenError {
+    /// Whether another attempt meets the same: what is on disk is wrong, not the disk.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            OpenError::State(SnapshotError::Engine(error)) => matches!(error, EngineError::Corrupt { .. }),
+            OpenError::State(SnapshotError::Codec(_) | SnapshotError::Cut { .. } | SnapshotError::Corrupt { .. }) => true,
+            OpenError::Log(_) => false,
+        }
+    }
 }
 
 /// One replica of one group.
@@ -134,6 +152,11 @@ pub(crate) struct Replica {
     votes_from: Option<Instant>,
     receiving: tokio::sync::Mutex<()>,
     problem: Arc<Mutex<Option<String>>>,
+    room: Arc<Gauge>,
+    /// Dead when nothing can apply entries any more.
+    applying: Weak<()>,
+    /// The index up to which it is silent; 0: it is not.
+    silent: Arc<AtomicU64>,
 }
 
 /// What a replica knows of its group now.
@@ -176,48 +199,46 @@ impl Submitted {
 impl Replica {
     /// Opens a replica, with whatever state and log it has.
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let Parts { node_id, group_id, store, log, spool, links, clocks, timings, config } = parts;
+        let Parts { node_id, group_id, store, log, spool, links, clocks, timings, config, room, silent_through } = parts;
         let log = GroupLog::new(log, group_id);
         let restarted = log.has_history();
         let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&spool)).await?;
-        let progress = applier.progress();
+        let (progress, applying) = (applier.progress(), applier.alive());
         #[cfg(madsim)]
         log.tell_opened(progress.applied().position.map_or(0, |id| id.index)).await.map_err(|error| probe_error(&error))?;
         let network = Network { links, node_id, group_id };
         let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
-        raft.runtime_config().elect(!restarted);
+        raft.runtime_config().elect(!restarted && silent_through == 0);
         raft.run();
         let problem = Arc::default();
         tokio::spawn(supervise(raft.clone(), group_id, Arc::clone(&problem)));
         let receiving = tokio::sync::Mutex::new(());
-        let mut replica =
-            Replica { node_id, group_id, raft, log, store, spool, progress, clocks, timings, votes_from: None, receiving, problem };
+        let votes_from = None;
+        let mut replica = Replica {
+            node_id,
+            group_id,
+            raft,
+            log,
+            store,
+            spool,
+            progress,
+            clocks,
+            timings,
+            votes_from,
+            receiving,
+            problem,
+            room,
+            applying,
+            silent: Arc::new(AtomicU64::new(silent_through)),
+        };
         if restarted && planted::is(Bug::RestartVotesAtOnce) {
             replica.raft.runtime_config().elect(true);
         } else if restarted {
             replica.sit_out_lease().await?;
+        } else if silent_through > 0 {
+            replica.stand_for_election_after(Duration::ZERO);
         }
         Ok(replica)
-    }
-
-    /// After a restart: neither votes nor stands for election while a leader may count on what this replica acknowledged before.
-    async fn sit_out_lease(&mut self) -> Result<(), OpenError> {
-        let node_id = self.node_id;
-        let alone = self.raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node_id])).await?;
-        if alone {
-            self.raft.runtime_config().elect(true);
-            return Ok(());
-        }
-        let lease = self.timings.election_max;
-        self.votes_from = Some(clock::now() + lease);
-        let spread = u64::try_from((self.timings.election_max - self.timings.election_min).as_millis()).unwrap_or(1).max(1);
-        let raft = self.raft.clone();
-        let pause = lease + Duration::from_millis(seam::random_u64() % spread);
-        tokio::spawn(async move {
-            clock::sleep(pause).await;
-            raft.runtime_config().elect(true);
-        });
-        Ok(())
     }
 
     pub(super) fn raft(&self) -> &Raft {
@@ -230,6 +251,10 @@ impl Replica {
 
     pub(super) fn receiving(&self) -> &tokio::sync::Mutex<()> {
         &self.receiving
+    }
+
+    pub(crate) fn room(&self) -> &Arc<Gauge> {
+        &self.room
     }
 
     pub(super) fn spool(&self) -> Arc<dyn Disk> {

@@ -9,10 +9,12 @@ use super::replica::Replica;
 use super::snapshot::{SnapshotData, Spool, count_rows};
 use super::{SnapshotMeta, Vote};
 use crate::clock;
+use crate::node::room::Room;
 use bytes::Bytes;
 use metadb_engine::EngineError;
 use metadb_proto::v1::{PeerVerb, SnapshotChunk};
 use metadb_proto::{Error, seam};
+use openraft::EntryPayload;
 use openraft::storage::Snapshot;
 use std::time::Duration;
 
@@ -39,11 +41,16 @@ impl Replica {
         match verb {
             PeerVerb::Append => {
                 let request = decode_append(payload).map_err(malformed)?;
+                if request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_))) {
+                    // The last of the room is for votes and members.
+                    self.room().require(Room::Low)?;
+                }
                 let response = self.raft().append_entries(request).await.map_err(stopped)?;
                 Ok(encode_append_response(&response))
             }
             PeerVerb::Vote => {
                 let request = decode_vote_request(payload).map_err(malformed)?;
+                self.may_speak()?;
                 if !request.leadership_transfer {
                     self.may_vote()?;
                 }
@@ -52,17 +59,27 @@ impl Replica {
             }
             PeerVerb::PreVote => {
                 let request = decode_vote_request(payload).map_err(malformed)?;
+                self.may_speak()?;
                 self.may_vote()?;
                 let response = self.raft().pre_vote(request).await.map_err(stopped)?;
                 Ok(encode_vote_response(&response))
             }
             PeerVerb::TransferLeader => {
                 let request = decode_transfer(payload).map_err(malformed)?;
+                self.may_speak()?;
                 let response = self.raft().handle_transfer_leader(request).await.map_err(stopped)?;
                 Ok(encode_transfer_response(&response))
             }
             PeerVerb::Unspecified => Err(Error::invalid("verb", "known to this build", "unspecified")),
         }
+    }
+
+    /// One that was made anew does not vote before it knows who the members are.
+    fn may_speak(&self) -> Result<(), Error> {
+        if self.is_silent() {
+            return Err(Error::unavailable("made anew a moment ago, and still catching up", VOTE_RETRY));
+        }
+        Ok(())
     }
 
     /// A replica that restarted has forgotten when it last heard the leader, whose lease may count on that: it votes for nobody until
@@ -83,6 +100,7 @@ impl Replica {
         let Ok(_alone) = self.receiving().try_lock() else {
             return Err(Error::unavailable("another snapshot of the group is being received", SNAPSHOT_RETRY));
         };
+        self.room().require(Room::Plenty)?;
         let vote = decode_vote(first.vote.clone()).map_err(malformed)?;
         let meta = decode_snapshot_meta(first.meta.clone()).map_err(malformed)?;
         let spool = Spool::create(self.spool(), self.group_id(), seam::random_u64());

@@ -26,7 +26,7 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 /// Largest frame of a spool file that is believed: a chunk and one row of the largest size.
 const FRAME_BYTES: u32 = 16 << 20;
 /// What every spool file's name begins with.
-const SPOOL_PREFIX: &str = "snapshot-";
+pub(super) const SPOOL_PREFIX: &str = "snapshot-";
 /// Kinds of `Cf::State` rows from here on belong to the node and do not travel.
 const FIRST_LOCAL_KIND: u8 = 0xfe;
 const REPLICA_KIND: u8 = 0xfe;

@@ -108,7 +108,7 @@ impl Reconciler {
     async fn take(&mut self, step: &Step, records: &Records) -> Result<bool, Error> {
         let until = Instant::now() + STEP;
         match step {
-            Step::GrowDirectory { added, voters } => self.grow_directory(added, voters, until).await?,
+            Step::GrowDirectory { added, voters, through } => self.grow((DIRECTORY_GROUP, *through), added, voters, until).await?,
             Step::RecordDirectory { voters } => self.record_directory(voters, records).await?,
             Step::DefineGroups { groups } => self.define_groups(groups).await?,
             Step::FormGroup { group } => self.form_group(group, until).await?,
@@ -119,6 +119,13 @@ impl Reconciler {
                 let call = admin::raise_level(v1::RaiseLevelRequest { feature_level: u32::from(*level) });
                 self.operator.router().at_node(node, until, &call).await?;
             }
+            Step::Rebuild { group_id, node, ticket, voters, learners } => {
+                let members = v1::ChangeMembersRequest { group_id: *group_id, voters: voters.clone(), learners: learners.clone() };
+                let wipe = v1::RebuildReplicaRequest { group_id: *group_id, ticket: *ticket };
+                self.rebuild(node, members, wipe, until).await?;
+            }
+            Step::Refill { group_id, added, voters, through } => self.grow((*group_id, *through), added, voters, until).await?,
+            Step::LeaveFull { group_id, node_id } => self.operator.transfer_leader(*group_id, *node_id).await?,
             Step::MoveLeader { group_id, node_id } => {
                 if self.leader_moved.is_some_and(|moved| moved.elapsed() < LEADER_MOVE) {
                     return Ok(false);
@@ -131,14 +138,34 @@ impl Reconciler {
         Ok(true)
     }
 
-    async fn grow_directory(&self, added: &[NodeRef], voters: &[NodeRef], until: Instant) -> Result<(), Error> {
+    /// Adds voters to a group whose leader's log reaches through an index.
+    async fn grow(
+        &self,
+        (group_id, silent_through): (u32, u64),
+        added: &[NodeRef],
+        voters: &[NodeRef],
+        until: Instant,
+    ) -> Result<(), Error> {
         let router = self.operator.router();
-        let create = admin::create_replica(v1::CreateReplicaRequest { group_id: DIRECTORY_GROUP, voters: Vec::new() });
+        let create = admin::create_replica(v1::CreateReplicaRequest { group_id, silent_through, ..Default::default() });
         for node in added {
             router.at_node(node, until, &create).await?;
         }
-        let change = v1::ChangeMembersRequest { group_id: DIRECTORY_GROUP, voters: voters.to_vec(), learners: Vec::new() };
-        router.at_leader(DIRECTORY_GROUP, until, &admin::change_members(change)).await.map(|_| ())
+        let change = v1::ChangeMembersRequest { group_id, voters: voters.to_vec(), learners: Vec::new() };
+        router.at_leader(group_id, until, &admin::change_members(change)).await.map(|_| ())
+    }
+
+    /// The order is the whole point: the leader confirms that the group goes without the replica, and only then it is wiped.
+    async fn rebuild(
+        &self,
+        node: &NodeRef,
+        members: v1::ChangeMembersRequest,
+        wipe: v1::RebuildReplicaRequest,
+        until: Instant,
+    ) -> Result<(), Error> {
+        let router = self.operator.router();
+        router.at_leader(members.group_id, until, &admin::change_members(members)).await?;
+        router.at_node(node, until, &admin::rebuild_replica(wipe)).await.map(|_| ())
     }
 
     async fn record_directory(&self, voters: &[NodeRef], records: &Records) -> Result<(), Error> {
@@ -166,7 +193,8 @@ impl Reconciler {
 
     async fn form_group(&self, group: &GroupRecord, until: Instant) -> Result<(), Error> {
         let router = self.operator.router();
-        let create = admin::create_replica(v1::CreateReplicaRequest { group_id: group.group_id, voters: group.voters.clone() });
+        let create =
+            admin::create_replica(v1::CreateReplicaRequest { group_id: group.group_id, voters: group.voters.clone(), silent_through: 0 });
         futures::future::try_join_all(group.voters.iter().map(|voter| router.at_node(voter, until, &create))).await?;
         router.map().write().learn_voters(group.group_id, group.voters.clone());
         if let Some(first) = first_leader(group) {

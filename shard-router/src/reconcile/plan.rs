@@ -2,6 +2,8 @@
 //!
 //! It never plans two steps whose order matters: each round does what can be done now, and looks again.
 
+mod trouble;
+
 use crate::operator::group_record;
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, TenantRecord};
@@ -35,6 +37,8 @@ pub enum Step {
         added: Vec<NodeRef>,
         /// All that shall vote.
         voters: Vec<NodeRef>,
+        /// How far the leader's log reached.
+        through: u64,
     },
     /// Note in the directory who votes in it.
     RecordDirectory {
@@ -73,6 +77,37 @@ pub enum Step {
         /// Which.
         level: u16,
     },
+    /// Remove a replica that can't be trusted from its group, and wipe it.
+    Rebuild {
+        /// Of which group.
+        group_id: u32,
+        /// On which node.
+        node: NodeRef,
+        /// Its quarantine.
+        ticket: u64,
+        /// Who votes without it.
+        voters: Vec<NodeRef>,
+        /// Who learns without it.
+        learners: Vec<NodeRef>,
+    },
+    /// Have nodes vote in a group again.
+    Refill {
+        /// Which group.
+        group_id: u32,
+        /// The nodes that lack.
+        added: Vec<NodeRef>,
+        /// All that shall vote.
+        voters: Vec<NodeRef>,
+        /// How far the leader's log reached.
+        through: u64,
+    },
+    /// Hand the leadership of a group over, away from a node without room.
+    LeaveFull {
+        /// Of which group.
+        group_id: u32,
+        /// To which node.
+        node_id: u64,
+    },
     /// Hand the leadership of a group over, to spread leaders.
     MoveLeader {
         /// Of which group.
@@ -87,8 +122,10 @@ pub enum Step {
 pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Step> {
     let alive: Vec<NodeRef> =
         records.nodes.iter().filter_map(|node| node.node.clone()).filter(|node| is_member(node, records, statuses)).collect();
-    let mut steps = Vec::new();
+    let mut steps = trouble::rebuild(statuses);
     steps.extend(level_steps(records, statuses, &alive));
+    steps.extend(trouble::evacuate(statuses));
+    steps.extend(trouble::refill(records, statuses, &alive));
     steps.extend(directory_step(records, statuses, &alive));
     steps.extend(define_groups(records, &alive));
     let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
@@ -106,7 +143,8 @@ pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<
     let deleting = records.tenants.iter().filter(|tenant| tenant.state() == tenant::State::Deleting);
     steps.extend(deleting.map(|tenant| Step::FinishDelete { tenant: tenant.clone() }));
     if steps.is_empty() {
-        steps.extend(spread_leaders(records, statuses, &alive));
+        let with_room = alive.iter().filter(|node| statuses.get(&node.node_id).is_some_and(trouble::has_room));
+        steps.extend(spread_leaders(records, statuses, &with_room.cloned().collect::<Vec<_>>()));
     }
     steps
 }
@@ -142,13 +180,14 @@ fn directory_step(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, a
     let leader = leader_of(DIRECTORY_GROUP, statuses)?;
     let mut voters = leader.1.voters.clone();
     voters.sort_by_key(|voter| voter.node_id);
-    let candidates = alive.iter().filter(|node| !voters.iter().any(|voter| voter.node_id == node.node_id));
+    let fit = |node: &&NodeRef| !trouble::is_quarantined(DIRECTORY_GROUP, node.node_id, statuses);
+    let candidates = alive.iter().filter(fit).filter(|node| !voters.iter().any(|voter| voter.node_id == node.node_id));
     let wanted = directory_size(records.cluster.replicas as usize, voters.len() + candidates.clone().count());
     if wanted > voters.len() {
         let added: Vec<NodeRef> = candidates.take(wanted - voters.len()).cloned().collect();
         voters.extend(added.iter().cloned());
         voters.sort_by_key(|voter| voter.node_id);
-        return Some(Step::GrowDirectory { added, voters });
+        return Some(Step::GrowDirectory { added, voters, through: leader.1.last_log_index });
     }
     let mut recorded =
         records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).map(|group| group.voters.clone()).unwrap_or_default();

@@ -6,9 +6,9 @@ use crate::trace::Trace;
 use madsim::task::NodeId;
 use metadb::clock::MAX_CLOCK_OFFSET;
 use metadb::doors::Doors;
-use metadb::node::{Node, NodeConfig, Parts, Upkeep};
+use metadb::node::{Node, NodeConfig, Parts, Upkeep, quarantine};
 use metadb_engine::disk::Disk;
-use metadb_engine::log::{Log, LogOptions};
+use metadb_engine::log::LogOptions;
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::{Principal, v1};
@@ -19,7 +19,7 @@ use shard_router::reconcile::Reconciler;
 use shard_router::{Local, Router, RouterConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Small, so that a run of seconds flushes, purges and replays often, and a follower that was away for seconds may need a snapshot.
@@ -57,6 +57,8 @@ pub struct Machine {
     placed: Mutex<Option<NodeId>>,
     node: Mutex<Option<Arc<Node>>>,
     lives: AtomicU64,
+    wants_restart: AtomicBool,
+    spoilt: AtomicBool,
     upkeep: Upkeep,
     max_clock_offset: Duration,
     planted: Option<Planted>,
@@ -80,6 +82,8 @@ impl Machine {
             placed: Mutex::default(),
             node: Mutex::default(),
             lives: AtomicU64::new(0),
+            wants_restart: AtomicBool::new(false),
+            spoilt: AtomicBool::new(false),
             upkeep: if super::purges_early(seed) { BARE_UPKEEP } else { UPKEEP },
             max_clock_offset: if super::is_wild(seed) { ANY_CLOCK } else { MAX_CLOCK_OFFSET },
             planted,
@@ -164,6 +168,7 @@ impl Machine {
         let mut server = tonic::transport::Server::builder();
         let serving = server.add_service(doors.kv()).add_service(doors.node_admin()).add_service(doors.peer());
         let address = self.address.parse().expect("an address of ours");
+        tokio::task::spawn_local(Arc::clone(&self).await_condemnation(Arc::clone(&node)));
         tokio::task::spawn_local(Arc::clone(&self).work(identity, Operator::new(router), node.node_ref()));
         serving.serve(address).await.expect("the simulated port is free");
     }
@@ -186,18 +191,60 @@ impl Machine {
             Some(Planted::SyncsAreLies) => Arc::new(LyingDisk(self.disk.mount())),
             Some(Planted::RepeatsWithoutId | Planted::StaleReads | Planted::Server(_)) | None => self.disk.mount(),
         };
-        let log = Log::open(mount, LogOptions::default()).await.expect("a log that was only cut short opens");
+        let spool: Arc<dyn Disk> = self.spool.mount();
+        if quarantine::is_condemned(&*spool).expect("a spool without faults reads") {
+            self.trace.event(format_args!("{} begins anew with empty disks", self.address));
+            self.store.replace();
+            self.disk.replace();
+            quarantine::begin_anew(&*spool).expect("a spool without faults writes");
+        }
+        let log = quarantine::open_log(mount, LogOptions::default(), &*self.store, &*spool).await.expect("a log opens, or is set aside");
         let config = NodeConfig {
             upkeep: self.upkeep,
             max_clock_offset: self.max_clock_offset,
             ..NodeConfig::new(identity.node_id, identity.cluster_id.clone(), self.address.clone())
         };
-        let parts = Parts { store: self.store.clone(), log, spool: self.spool.mount(), secret: self.secret.clone() };
+        let parts = Parts { store: self.store.clone(), log, spool, secret: self.secret.clone() };
         let node = Node::start(config, parts).await.expect("a node starts from what its disks kept");
-        if self.makes_cluster && node.group(0).is_none() {
-            node.create_replica(0, vec![node.node_ref()]).await.expect("a disk without faults takes a replica");
+        if self.makes_cluster {
+            node.found().await.expect("a disk without faults takes a replica");
         }
         node
+    }
+
+    /// The binary puts a new process in its place then; here [`super::Cluster::tend`] does.
+    async fn await_condemnation(self: Arc<Self>, node: Arc<Node>) {
+        node.condemned().await;
+        self.trace.event(format_args!("node {} is to begin anew", node.node_id()));
+        self.wants_restart.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its node waits for a restart with empty disks; asked again, it does not.
+    pub(super) fn take_restart(&self) -> bool {
+        self.wants_restart.swap(false, Ordering::Relaxed)
+    }
+
+    /// Says that its disks are being spoilt: whatever its replicas tell of themselves is expected.
+    pub(crate) fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its disks were spoilt.
+    #[must_use]
+    pub fn is_spoilt(&self) -> bool {
+        self.spoilt.load(Ordering::Relaxed)
+    }
+
+    /// Flips a bit somewhere in a segment of its log that is not the newest; says where.
+    pub(crate) fn rot_old_segment(&self) -> Option<(String, u64)> {
+        let newest = self.newest_segment()?.0;
+        self.disk.rot_where(|name| name.starts_with("log-") && *name < *newest)
+    }
+
+    /// Its store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<SimStore> {
+        &self.store
     }
 
     /// Brings the node into the cluster, then reconciles for as long as it lives.

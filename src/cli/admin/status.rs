@@ -98,7 +98,8 @@ impl Status {
             let groups = status.groups.iter().filter(|group| !group.problem.is_empty());
             let groups = groups.map(move |group| format!("group {} on node {node}: {}", group.group_id, group.problem));
             let clock = Some(&status.clock_problem).filter(|problem| !problem.is_empty());
-            clock.map(|problem| format!("node {node}: {problem}")).into_iter().chain(groups).collect::<Vec<_>>()
+            let own = status.problems.iter().chain(clock).map(|problem| format!("node {node}: {problem}"));
+            own.chain(groups).collect::<Vec<_>>()
         };
         let overview = Overview {
             cluster_id: statuses().next().map(|status| status.cluster_id.clone()).unwrap_or_default(),

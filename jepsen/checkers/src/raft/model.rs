@@ -33,6 +33,8 @@ pub struct Positions {
 /// What a replica did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
+    /// It was made where there was none, or where one was wiped after its group went without it.
+    Made,
     /// It opened with this vote (term, candidate, whether that one leads), and this log behind what was purged.
     Opened {
         /// The vote.
@@ -173,6 +175,7 @@ impl Model {
     pub(super) fn step(&mut self, event: &Event) {
         let replica = self.replicas.entry((event.group_id, event.node_id)).or_default();
         match &event.what {
+            What::Made => *replica = Replica::default(),
             What::Opened { vote, purged, log, applied } => {
                 let log = log.iter().map(|entry| (entry.index, (entry.clone(), 0))).collect();
                 *replica = Replica { vote: *vote, log, durable: 0, purged: *purged, flushed: *applied, applied: *applied, stands: None };

@@ -1,6 +1,6 @@
 //! Files in a real folder. Handles stay open, appends go to a known end, a sync makes the name durable with the bytes.
 
-use super::Disk;
+use super::{Disk, Space};
 use crate::EngineError;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -144,6 +144,12 @@ fn make_folder(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// The room on the file system of a folder.
+pub fn space_of(path: &Path) -> Option<Space> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(Space { free_bytes: found.f_bavail * found.f_frsize, total_bytes: found.f_blocks * found.f_frsize })
+}
+
 fn failure(operation: &'static str, path: &Path, error: &io::Error) -> EngineError {
     let path = path.display().to_string();
     if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
@@ -244,6 +250,10 @@ impl Disk for FileDisk {
         }
         drop(files);
         self.sync_folder("rename")
+    }
+
+    fn space(&self) -> Option<Space> {
+        space_of(&self.path)
     }
 
     fn simulated_sync_latency(&self) -> Option<Duration> {

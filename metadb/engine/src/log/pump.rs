@@ -6,11 +6,24 @@ use super::{Done, Submission};
 use crate::EngineError;
 use crate::metrics::BATCHES;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Unsynced submissions (committed positions, purges) wait for a batch to ride along with until they have this many bytes.
 const CARRY_BYTES_MAX: u64 = 256 << 10;
+
+/// How long the writer waits before it tries again to append what found no room.
+pub(super) const ROOM_RETRY: Duration = Duration::from_millis(100);
+
+/// What came of an attempt to append.
+pub(super) enum Step {
+    /// Nothing needs a sync; what was taken is answered and waits for company.
+    Nothing,
+    /// The batch must be synced.
+    Sync,
+    /// The disk is full. Nothing was written or promised: the same is tried again after [`ROOM_RETRY`].
+    Wait,
+}
 
 /// To the writer.
 pub(super) enum Message {
@@ -36,7 +49,13 @@ pub(super) struct Counters {
     pub(super) submissions: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) sync_us: AtomicU64,
+    /// Whether the writer waits for room on the disk.
+    pub(super) full: AtomicBool,
+    /// Whether someone waits for the log to be closed: it does not wait for room then.
+    pub(super) closing: AtomicBool,
     stopped: Mutex<Option<String>>,
+    /// The first record that did not read back.
+    pub(super) corrupt: Mutex<Option<EngineError>>,
 }
 
 impl Counters {
@@ -80,8 +99,8 @@ impl Pump {
         self.closing.is_some()
     }
 
-    /// Appends the batch. False: nothing needs a sync; what was taken is answered and waits for company.
-    pub(super) fn append(&mut self) -> Result<bool, EngineError> {
+    /// Appends the batch.
+    pub(super) fn append(&mut self) -> Result<Step, EngineError> {
         let fresh = &self.batch[self.answered..];
         let needed = fresh.iter().flat_map(|submission| &submission.ops).any(super::LogOp::needs_sync);
         if !needed && self.bytes < CARRY_BYTES_MAX && !self.is_closing() {
@@ -90,14 +109,25 @@ impl Pump {
             }
             self.batch.retain(|submission| !submission.ops.is_empty());
             self.answered = self.batch.len();
-            return Ok(false);
+            return Ok(Step::Nothing);
         }
-        let appended = self.writer.append(&self.batch)?;
+        let appended = match self.writer.append(&self.batch) {
+            Err(error @ EngineError::Full { .. }) if !self.counters.closing.load(Ordering::Acquire) => {
+                if !self.counters.full.swap(true, Ordering::AcqRel) {
+                    tracing::error!(%error, "the disk of the log is full: nothing is acknowledged until there is room");
+                }
+                return Ok(Step::Wait);
+            }
+            appended => appended?,
+        };
+        if self.counters.full.swap(false, Ordering::AcqRel) {
+            tracing::info!("there is room for the log again");
+        }
         self.counters.appended_bytes.fetch_add(appended.bytes, Ordering::Relaxed);
         self.counters.records.fetch_add(appended.records, Ordering::Relaxed);
         BATCHES.bytes.record(appended.bytes as f64);
         BATCHES.submissions.record(self.batch.len() as f64);
-        Ok(true)
+        Ok(Step::Sync)
     }
 
     /// Makes the batch durable.

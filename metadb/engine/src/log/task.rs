@@ -1,6 +1,6 @@
 //! The log's writer on a simulated disk: a task; the sync takes its time by a timer.
 
-use super::pump::{Message, Pump};
+use super::pump::{Message, Pump, ROOM_RETRY, Step};
 use crate::EngineError;
 use crate::disk::Disk;
 use std::sync::Arc;
@@ -42,8 +42,12 @@ async fn run(mut pump: Pump, disk: Arc<dyn Disk>, mut queue: mpsc::Receiver<Mess
 }
 
 async fn write(pump: &mut Pump, disk: &dyn Disk) -> Result<(), EngineError> {
-    if !pump.append()? {
-        return Ok(());
+    loop {
+        match pump.append()? {
+            Step::Nothing => return Ok(()),
+            Step::Sync => break,
+            Step::Wait => tokio::time::sleep(ROOM_RETRY).await,
+        }
     }
     let latency = disk.simulated_sync_latency().unwrap_or_default();
     if !latency.is_zero() {

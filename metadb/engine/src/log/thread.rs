@@ -1,6 +1,6 @@
 //! The log's writer on a real disk: a thread, which the sync may block.
 
-use super::pump::{Counters, Message, Pump};
+use super::pump::{Counters, Message, Pump, ROOM_RETRY, Step};
 use super::{Log, LogOptions, Queue, Shared, begin};
 use crate::EngineError;
 use crate::disk::Disk;
@@ -57,10 +57,19 @@ fn run(mut pump: Pump, queue: &Receiver<Message>) {
 }
 
 fn write(pump: &mut Pump) -> Result<(), EngineError> {
-    if !pump.append()? {
-        return Ok(());
+    loop {
+        match pump.append()? {
+            Step::Nothing => return Ok(()),
+            Step::Sync => break,
+            Step::Wait => wait(),
+        }
     }
     let started = tokio::time::Instant::now();
     pump.sync()?;
     pump.complete(started.elapsed())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the log's own thread, outside of every runtime, waits for room on its disk")]
+fn wait() {
+    std::thread::sleep(ROOM_RETRY);
 }

@@ -37,6 +37,20 @@ pub(super) struct Writer {
     sequence: u64,
     buffer: Vec<u8>,
     appended_through: u64,
+    /// A batch that found no room on the disk. Nothing of it was promised: it is tried again, byte for byte, before anything else.
+    unwritten: Option<Unwritten>,
+}
+
+/// A batch encoded for one place in the log.
+struct Unwritten {
+    segment: u64,
+    base: u64,
+    bytes: Vec<u8>,
+    records: u64,
+    copied: Vec<(Copy, Place)>,
+    placed: Vec<Placed>,
+    /// The last submission that it holds.
+    through: Option<u64>,
 }
 
 /// Where recovery ended: what the first batch of the new segment must repeat.
@@ -77,6 +91,7 @@ impl Writer {
             sequence: tail.next_sequence,
             buffer: Vec::new(),
             appended_through: 0,
+            unwritten: None,
         };
         let Some(last) = tail.header else {
             let roll = writer.next_segment(Vec::new());
@@ -96,19 +111,19 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Encodes submissions as one batch and appends it.
+    /// Encodes submissions as one batch and appends it. After [`EngineError::Full`] nothing of it is in the log, and the same submissions
+    /// must be given again: they are appended as they were encoded then.
     pub(super) fn append(&mut self, submissions: &[Submission]) -> Result<Appended, EngineError> {
+        if let Some(unwritten) = self.unwritten.take() {
+            return self.put(unwritten);
+        }
         let payload: u64 = submissions.iter().map(|submission| submission.bytes).sum();
         let full = self.bytes > format::SEGMENT_HEADER_BYTES as u64 && self.bytes + payload > self.segment_bytes;
         let roll = full.then(|| {
             let copies = self.cleaning();
             self.next_segment(copies)
         });
-        let written = self.write(submissions.iter().collect(), roll)?;
-        if let Some(last) = submissions.last() {
-            self.appended_through = last.ticket.submission;
-        }
-        Ok(written)
+        self.write(submissions.iter().collect(), roll)
     }
 
     /// Makes what was appended durable.
@@ -178,6 +193,7 @@ impl Writer {
             }
         }
         let mut placed = Vec::new();
+        let through = submissions.last().map(|last| last.ticket.submission);
         for submission in submissions {
             let mut slot = submission.ticket.first_slot;
             for op in &submission.ops {
@@ -185,12 +201,21 @@ impl Writer {
             }
         }
         let bytes = batch.finish();
-        let name = format::segment_name(segment);
-        if base == 0 {
+        self.put(Unwritten { segment, base: base as u64, bytes, records, copied, placed, through })
+    }
+
+    /// Appends an encoded batch, and notes where its entries lie.
+    fn put(&mut self, batch: Unwritten) -> Result<Appended, EngineError> {
+        let name = format::segment_name(batch.segment);
+        if batch.base == 0 {
             self.disk.reserve(&name, self.segment_bytes);
         }
-        self.disk.append(&name, &bytes)?;
-        let length = (base + bytes.len()) as u64;
+        if let Err(error) = self.disk.append(&name, &batch.bytes) {
+            self.unwritten = matches!(error, EngineError::Full { .. }).then_some(batch);
+            return Err(error);
+        }
+        let Unwritten { segment, base, bytes, records, copied, placed, through } = batch;
+        let length = base + bytes.len() as u64;
         let mut index = self.index.lock();
         index.grown(segment, length);
         let submitted = index.submitted;
@@ -206,6 +231,7 @@ impl Writer {
         self.name = name;
         self.bytes = length;
         self.sequence += 1;
+        self.appended_through = through.unwrap_or(self.appended_through);
         self.buffer = if bytes.capacity() > BUFFER_KEPT_BYTES { Vec::new() } else { bytes };
         Ok(written)
     }

@@ -1,11 +1,10 @@
 //! Reading RocksDB: of the latest state or through a snapshot, by the same code.
 
-use super::{VERSION_BYTES, failure, family};
+use super::{Place, VERSION_BYTES, family};
 use crate::{Cf, Cursor, EngineError, Row, StoreRead};
 use bytes::Bytes;
 use rocksdb::{DB, DBRawIterator, ReadOptions, SnapshotWithThreadMode};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 type Borrowed<'a> = SnapshotWithThreadMode<'a, DB>;
@@ -22,16 +21,16 @@ self_cell::self_cell!(
 /// A snapshot that keeps its store open.
 pub(super) struct OwnedSnapshot {
     held: Held,
-    path: PathBuf,
+    place: Arc<Place>,
 }
 
 impl OwnedSnapshot {
-    pub(super) fn of(db: Arc<DB>, path: PathBuf) -> Self {
-        Self { held: Held::new(db, |db| db.snapshot()), path }
+    pub(super) fn of(db: Arc<DB>, place: Arc<Place>) -> Self {
+        Self { held: Held::new(db, |db| db.snapshot()), place }
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader { db: self.held.borrow_owner(), snapshot: Some(self.held.borrow_dependent()), path: &self.path }
+        Reader { db: self.held.borrow_owner(), snapshot: Some(self.held.borrow_dependent()), place: &self.place }
     }
 }
 
@@ -53,12 +52,12 @@ impl StoreRead for OwnedSnapshot {
 pub(super) struct Reader<'a> {
     db: &'a DB,
     snapshot: Option<&'a Borrowed<'a>>,
-    path: &'a Path,
+    place: &'a Place,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn latest(db: &'a DB, path: &'a Path) -> Self {
-        Self { db, snapshot: None, path }
+    pub(super) fn latest(db: &'a DB, place: &'a Place) -> Self {
+        Self { db, snapshot: None, place }
     }
 
     fn options(&self) -> ReadOptions {
@@ -72,7 +71,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let found = self.db.get_pinned_cf_opt(family(self.db, cf), key, &self.options());
-        found.map(|value| value.map(|value| Bytes::copy_from_slice(&value))).map_err(|error| failure("get", self.path, &error))
+        found.map(|value| value.map(|value| Bytes::copy_from_slice(&value))).map_err(|error| self.place.failure("get", &error))
     }
 
     pub(super) fn first(&self, cf: Cf, range: Range<&[u8]>, prefix_bytes: usize) -> Result<Option<Row>, EngineError> {
@@ -96,7 +95,7 @@ impl<'a> Reader<'a> {
             }
             Some(_) | None => None,
         };
-        rows.status().map_err(|error| failure("seek", self.path, &error))?;
+        rows.status().map_err(|error| self.place.failure("seek", &error))?;
         Ok(found)
     }
 
@@ -117,14 +116,14 @@ impl<'a> Reader<'a> {
         } else {
             rows.seek(range.start);
         }
-        Box::new(Rows { rows, reverse, path: self.path, done: false })
+        Box::new(Rows { rows, reverse, place: self.place, done: false })
     }
 }
 
 struct Rows<'a> {
     rows: DBRawIterator<'a>,
     reverse: bool,
-    path: &'a Path,
+    place: &'a Place,
     done: bool,
 }
 
@@ -137,7 +136,7 @@ impl Iterator for Rows<'_> {
         }
         let Some((key, value)) = self.rows.item() else {
             self.done = true;
-            return self.rows.status().err().map(|error| Err(failure("scan", self.path, &error)));
+            return self.rows.status().err().map(|error| Err(self.place.failure("scan", &error)));
         };
         let row = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         if self.reverse {

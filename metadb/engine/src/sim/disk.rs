@@ -5,7 +5,7 @@
 
 use super::{Chance, Kind};
 use crate::EngineError;
-use crate::disk::Disk;
+use crate::disk::{Disk, Space};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -102,6 +102,11 @@ impl SimDisk {
         self.state.lock().capacity_bytes = bytes;
     }
 
+    /// Puts an empty disk in its place.
+    pub fn replace(&self) {
+        self.state.lock().files.clear();
+    }
+
     /// Bytes in all files.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
@@ -120,9 +125,14 @@ impl SimDisk {
 
     /// Flips a random bit of a random file among its durable bytes; says where.
     pub fn rot(&self) -> Option<(String, u64)> {
+        self.rot_where(|_| true)
+    }
+
+    /// The same, in one of the files that fit.
+    pub fn rot_where(&self, fits: impl Fn(&str) -> bool) -> Option<(String, u64)> {
         let mut state = self.state.lock();
         let State { chance, files, .. } = &mut *state;
-        let mut filled: Vec<_> = files.iter_mut().filter(|(_, file)| file.synced > 0).collect();
+        let mut filled: Vec<_> = files.iter_mut().filter(|(name, file)| file.synced > 0 && fits(name)).collect();
         if filled.is_empty() {
             return None;
         }
@@ -270,6 +280,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn space(&self) -> Option<Space> {
+        let state = self.state.lock();
+        let total_bytes = state.capacity_bytes?;
+        Some(Space { free_bytes: total_bytes.saturating_sub(state.used_bytes()), total_bytes })
+    }
+
     fn simulated_sync_latency(&self) -> Option<Duration> {
         let mut state = self.state.lock();
         let spread = state.latency.end.saturating_sub(state.latency.start).as_nanos();
@@ -322,6 +338,10 @@ impl Disk for SimMount {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), EngineError> {
         self.alive("rename", from)?.rename(from, to)
+    }
+
+    fn space(&self) -> Option<Space> {
+        self.disk.space()
     }
 
     fn simulated_sync_latency(&self) -> Option<Duration> {

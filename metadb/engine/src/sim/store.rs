@@ -8,7 +8,7 @@ use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Row, Store, Store
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Weak};
@@ -46,6 +46,8 @@ struct State {
     durable: Rows,
     unflushed: Vec<(u64, WriteBatch)>,
     bad_rows: BTreeSet<(Cf, Bytes)>,
+    /// The first of them that was met in this life.
+    found_bad: Mutex<Option<EngineError>>,
     latency: Duration,
     flushes_to_fail: u32,
     full: bool,
@@ -67,6 +69,7 @@ impl SimStore {
             durable: Default::default(),
             unflushed: Vec::new(),
             bad_rows: BTreeSet::new(),
+            found_bad: Mutex::default(),
             latency: DEFAULT_FLUSH_LATENCY,
             flushes_to_fail: 0,
             full: false,
@@ -93,6 +96,7 @@ impl SimStore {
         state.live = state.durable.clone().map(|rows| rows.into_iter().map(|(key, value)| (key, vec![(now, Some(value))])).collect());
         state.superseded.clear();
         state.stopped = None;
+        *state.found_bad.lock() = None;
         state.flushes_to_fail = 0;
     }
 
@@ -127,6 +131,20 @@ impl SimStore {
     /// Mends what [`SimStore::rot`] spoiled, as a disk that was exchanged.
     pub fn mend(&self) {
         self.shared.state.write().bad_rows.clear();
+    }
+
+    /// Puts an empty store in its place, on a disk without faults.
+    pub fn replace(&self) {
+        let mut state = self.shared.state.write();
+        state.life += 1;
+        state.now += 1;
+        state.live = Default::default();
+        state.durable = Default::default();
+        state.superseded.clear();
+        state.unflushed.clear();
+        state.bad_rows.clear();
+        state.stopped = None;
+        *state.found_bad.lock() = None;
     }
 
     /// Flushes completed since it was made.
@@ -229,11 +247,10 @@ impl State {
     fn read(&self, cf: Cf, key: &Bytes, versions: &Versions, at: u64) -> Option<Result<Bytes, EngineError>> {
         let value = versions.iter().rev().find(|(version, _)| *version <= at)?.1.clone()?;
         if self.bad_rows.contains(&(cf, key.clone())) {
-            return Some(Err(EngineError::Corrupt {
-                path: "simulated store".to_owned(),
-                offset: 0,
-                message: format!("injected: row {key:?} fails its checksum"),
-            }));
+            let message = format!("injected: row {key:?} fails its checksum");
+            let error = EngineError::Corrupt { path: "simulated store".to_owned(), offset: 0, message };
+            self.found_bad.lock().get_or_insert_with(|| error.clone());
+            return Some(Err(error));
         }
         Some(Ok(value))
     }
@@ -455,6 +472,12 @@ impl Store for SimStore {
 
     fn snapshot(&self) -> Arc<dyn StoreRead> {
         Arc::new(self.view())
+    }
+
+    fn trouble(&self) -> Option<EngineError> {
+        let state = self.shared.state.read();
+        let full = || state.full.then(|| EngineError::Full { path: "simulated store".to_owned() });
+        state.found_bad.lock().clone().or_else(full)
     }
 
     fn size_bytes(&self) -> u64 {

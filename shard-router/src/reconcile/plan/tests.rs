@@ -43,7 +43,7 @@ fn one_node_of_three_waits_and_so_do_two() {
 fn three_nodes_share_the_directory_and_get_their_groups() {
     let three = records(3, vec![record(0, group::State::Active, &[1])]);
     let steps = plan(&three, &statuses(&[1, 2, 3], &[(0, 1)], &[1]));
-    assert_eq!(steps[0], Step::GrowDirectory { added: vec![node(2), node(3)], voters: vec![node(1), node(2), node(3)] });
+    assert_eq!(steps[0], Step::GrowDirectory { added: vec![node(2), node(3)], voters: vec![node(1), node(2), node(3)], through: 0 });
     let Step::DefineGroups { groups } = &steps[1] else { panic!("{steps:?}") };
     assert_eq!(groups.iter().map(|g| g.group_id).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert!(groups.iter().all(|g| g.voters.len() == 3 && g.state() == group::State::Creating));

@@ -1,0 +1,74 @@
+//! Disks that fill up, refuse a sync, or give back other bytes than they were given.
+//!
+//! Bytes rot on one node only, always the same in a run: what rots on a majority is lost, and nobody can help that. A full disk bit if the
+//! node said that it has no room; a failed sync, if the node said that its log has stopped; rot, if the node put replicas in quarantine.
+
+use super::{Fault, Felt};
+use crate::cluster::Cluster;
+use crate::workload::{Shared, below};
+use metadb_engine::Cf;
+
+/// Most of what a disk may still take once it is said to be nearly full, as a part of what it holds.
+const LEFT_PART: u64 = 10;
+/// Rows that rot at once: one alone may never be read.
+const ROTTEN_ROWS: usize = 12;
+/// Flips in old segments of the log: most bytes of most of them are not read again.
+const ROTTEN_BYTES: usize = 8;
+
+pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) -> Felt {
+    match fault {
+        Fault::FullDisk => full(cluster, node),
+        Fault::FailedSync => {
+            cluster.machines()[node].spoil();
+            cluster.machines()[node].disk().fail_syncs(1);
+            Felt::ByTrouble { node }
+        }
+        Fault::RotRows => rot_rows(cluster, shared),
+        Fault::RotLog => rot_log(cluster, shared),
+        _ => Felt::Known(false),
+    }
+}
+
+fn full(cluster: &Cluster, node: usize) -> Felt {
+    let machine = &cluster.machines()[node];
+    let used = machine.disk().used_bytes();
+    machine.disk().set_capacity(Some(used + below(used / LEFT_PART + 1)));
+    if below(2) == 0 {
+        machine.store().set_full(true);
+    }
+    Felt::ByTrouble { node }
+}
+
+/// Bytes rot only where every replica is whole: the others are needed to rebuild this one.
+fn victim(cluster: &Cluster) -> Option<usize> {
+    let whole = |number: usize| {
+        let node = cluster.machines()[number].node();
+        node.is_some_and(|node| node.groups().len() > crate::cluster::GROUPS as usize && node.quarantined() == 0)
+    };
+    (0..cluster.size()).all(whole).then(|| cluster.spoilable())
+}
+
+fn rot_rows(cluster: &Cluster, shared: &Shared) -> Felt {
+    let Some(node) = victim(cluster) else { return Felt::Known(false) };
+    let machine = &cluster.machines()[node];
+    machine.spoil();
+    for _ in 0..ROTTEN_ROWS {
+        let family = if below(4) == 0 { Cf::State } else { Cf::Data };
+        let row = machine.store().rot(family);
+        shared.trace.event(format_args!("a row of {family:?} rots on node {node}: {row:?}"));
+    }
+    Felt::ByQuarantine { node }
+}
+
+/// In all segments but the newest, whose last batch can't be told from a write that a crash tore.
+fn rot_log(cluster: &Cluster, shared: &Shared) -> Felt {
+    let Some(node) = victim(cluster) else { return Felt::Known(false) };
+    let machine = &cluster.machines()[node];
+    machine.spoil();
+    cluster.kill(node);
+    for _ in 0..ROTTEN_BYTES {
+        let found = machine.rot_old_segment();
+        shared.trace.event(format_args!("the log rots on node {node}: {found:?}"));
+    }
+    Felt::ByQuarantine { node }
+}
