@@ -52,6 +52,19 @@ fn every_verb_of_admin_answers() {
     let names: Vec<_> = dev.json(&["admin", "tenant", "list"]).as_array().expect("a list").iter().map(|t| t["name"].clone()).collect();
     assert_eq!(names, ["demo", "acme"]);
 
+    let many = ["admin", "tenant", "create", "--count", "20", "--prefix", "many-"];
+    let planned = dev.json(&[&many[..], &["--dry-run"]].concat());
+    assert_eq!((planned["missing"].as_array().map(Vec::len), planned["existing"].as_array().map(Vec::len)), (Some(20), Some(0)));
+    assert_eq!(dev.json(&many)["made"], 20);
+    // Again, by a file that names one more.
+    let names = folder.path().join("names");
+    std::fs::write(&names, "# who came late\nmany-20\n\nmany-21\n").expect("written");
+    let again = dev.json(&["admin", "tenant", "create", "--from-file", names.to_str().expect("a plain path")]);
+    assert_eq!((&again["made"], &again["existed"]), (&serde_json::json!(1), &serde_json::json!(1)));
+    dev.json(&["admin", "kv", "put", "--tenant", "many-21", "k", "v"]);
+    dev.fails(2, &["admin", "tenant", "create", "acme", "--count", "3", "--prefix", "x"]);
+    dev.fails(2, &["admin", "tenant", "create", "--count", "3"]);
+
     let key = dev.json(&["admin", "key", "create", "--tenant", "acme", "--description", "a test"]);
     let (id, secret) = (key["access_key_id"].as_str().expect("an id"), key["secret_access_key"].as_str().expect("a secret"));
     let listed = dev.json(&["admin", "key", "list"]).to_string();

@@ -7,7 +7,7 @@ use crate::report::{TextTable, cells};
 use crate::sections::{fresh, say};
 use crate::systems::cairn::Cairn;
 use anyhow::Context as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ const BETWEEN: char = '\u{1f}';
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     percent: f64,
-    pid: u32,
+    /// The thread's id.
+    tid: u32,
     kernel: bool,
     symbol: String,
 }
@@ -58,6 +59,7 @@ pub async fn run(plan: &Plan, out: &Path) -> anyhow::Result<String> {
     let (recorded, measured) = tokio::join!(recording, closed(&target, &load, &nodes));
     let (recorded, measured) = (recorded.context("can't run perf (Debian: apt-get install linux-perf)")?, measured?);
     anyhow::ensure!(recorded.status.success(), "perf record: {}", String::from_utf8_lossy(&recorded.stderr));
+    let threads = [("the nodes", threads(&nodes)), ("the clients", threads(&[client]))];
     cairn.stop().await;
     let _ = std::fs::remove_dir_all(&data);
     say("profile: reading it");
@@ -67,12 +69,18 @@ pub async fn run(plan: &Plan, out: &Path) -> anyhow::Result<String> {
         "puts of 256 clients through the router: {:.0}/s, p99 {:.0} µs; processor time per put: clients {:.1} µs, nodes {:.1} µs\n",
         measured.per_second, measured.p99_us, measured.client_cpu_us, measured.servers_cpu_us
     );
-    for (name, of) in [("the nodes", &nodes[..]), ("the clients", &[client])] {
-        let lines: Vec<&Line> = lines.iter().filter(|line| of.contains(&line.pid)).collect();
+    for (name, threads) in &threads {
+        let lines: Vec<&Line> = lines.iter().filter(|line| threads.contains(&line.tid)).collect();
         let _ = write!(text, "\n{}\n{}", by_crate(name, &lines), by_symbol(name, &lines));
     }
     let _ = writeln!(text, "\nlook deeper: perf report --input {} --no-children", file.display());
     Ok(text)
+}
+
+/// The threads of processes.
+fn threads(pids: &[u32]) -> BTreeSet<u32> {
+    let of_one = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    pids.iter().flat_map(of_one).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 async fn read(file: &Path) -> anyhow::Result<Vec<Line>> {
@@ -91,9 +99,10 @@ async fn read(file: &Path) -> anyhow::Result<Vec<Line>> {
 fn parse(line: &str) -> Option<Line> {
     let mut fields = line.splitn(3, BETWEEN);
     let percent = fields.next()?.trim().trim_end_matches('%').parse().ok()?;
-    let pid = fields.next()?.trim().split(':').next()?.parse().ok()?;
+    // What perf calls a pid here is a thread's.
+    let tid = fields.next()?.trim().split(':').next()?.parse().ok()?;
     let (kind, symbol) = fields.next()?.trim().split_once(' ')?;
-    Some(Line { percent, pid, kernel: kind == "[k]", symbol: symbol.trim().to_owned() })
+    Some(Line { percent, tid, kernel: kind == "[k]", symbol: symbol.trim().to_owned() })
 }
 
 /// Whose code a symbol is: a crate's name, or what it is if it is not Rust.
@@ -158,7 +167,7 @@ mod tests {
 
     #[test]
     fn lines_are_understood_and_headers_left_out() {
-        let expected = Line { percent: 1.25, pid: 12, kernel: false, symbol: "metadb::x".into() };
+        let expected = Line { percent: 1.25, tid: 12, kernel: false, symbol: "metadb::x".into() };
         assert_eq!(line("[.]", "metadb::x"), expected);
         assert_eq!(parse("# Overhead"), None);
         assert_eq!(parse(""), None);

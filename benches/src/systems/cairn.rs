@@ -67,7 +67,22 @@ impl Cairn {
         let router = Router::new(RouterConfig { seeds: addresses.clone(), token: token.clone(), ..RouterConfig::default() });
         let mut cairn = Cairn { cluster, addresses, token, secret_file, router, tenant_id: 0 };
         cairn.tenant_id = cairn.tenant(TENANT).await?.tenant_id();
+        up("Cairn", UP_WITHIN, &cairn.cluster, async { Ok(cairn.complete().await) }).await?;
         Ok(cairn)
+    }
+
+    /// Waits until every group is made and led: a node killed before that keeps groups from being made.
+    async fn complete(&self) {
+        let led = |groups: &[v1::GroupStatus]| groups.iter().filter(|group| group.role() == v1::Role::Leader).count();
+        loop {
+            let statuses = self.cluster.statuses().await;
+            let groups = self.operator().groups().await.unwrap_or_default();
+            let active = groups.iter().filter(|group| group.state() == v1::group_record::State::Active).count();
+            if active == GROUPS + 1 && statuses.iter().map(|(_, status)| led(&status.groups)).sum::<usize>() == GROUPS + 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// A client of a tenant, made if it is not there, once it takes writes.
