@@ -11,10 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::process::Command;
 
 /// Samples per second and processor: a prime, so that it keeps no step with timers.
 const SAMPLES: u32 = 997;
+/// How long perf may take to find the threads.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Symbols that are shown of each kind of process.
 const SYMBOLS: usize = 40;
 /// Crates with less, in percent, are shown together.
@@ -49,7 +52,8 @@ pub async fn run(plan: &Plan, out: &Path) -> anyhow::Result<String> {
     let pids: Vec<String> = nodes.iter().chain([&client]).map(ToString::to_string).collect();
     let file = out.join("perf.data");
     let seconds = plan.paced.as_secs_f64();
-    let load = Closed { verb: Verb::Put, clients: MANY, warm_up: plan.warm_up, measure: plan.paced };
+    // Longer than the recording, which takes a moment to begin.
+    let load = Closed { verb: Verb::Put, clients: MANY, warm_up: plan.warm_up, measure: plan.paced + SETTLE };
     let recording = Command::new("perf")
         .args(["record", "--quiet", "--freq", &SAMPLES.to_string(), "--pid", &pids.join(","), "--output"])
         .arg(&file)
