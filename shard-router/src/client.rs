@@ -125,7 +125,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`]; [`Error::UnknownOutcome`] if the deadline passed while it could not be told whether it committed.
     pub async fn transact(&self, conditions: Vec<v1::Condition>, operations: Vec<v1::Operation>) -> Result<v1::TransactResponse, Error> {
-        self.transact_as(Bytes::copy_from_slice(&seam::random_id()), conditions, operations).await
+        self.transact_as(Bytes::copy_from_slice(&seam::request_id()), conditions, operations).await
     }
 
     /// As [`Client::transact`], with the caller's own request id of [`limits::REQUEST_ID_BYTES`] bytes: asked again within

@@ -135,7 +135,7 @@ impl UnaryTarget {
 
 impl Target for UnaryTarget {
     async fn put(&self, client: usize, key: Bytes, value: Bytes) -> anyhow::Result<()> {
-        let header = self.header().map(|h| v1::RequestHeader { request_id: Bytes::copy_from_slice(&seam::random_id()), ..h });
+        let header = self.header().map(|h| v1::RequestHeader { request_id: Bytes::copy_from_slice(&seam::request_id()), ..h });
         let operation = operation::put(key, value);
         for _ in 0..RETRIES {
             match self.ask_put(client, header.clone(), operation.clone()).await {

@@ -33,7 +33,7 @@ const FORMAT_FILE: &str = "FORMAT";
 /// The version at the end of a row of `Cf::Data`.
 const VERSION_BYTES: usize = 8;
 const FILTER_BITS_PER_KEY: f64 = 10.0;
-/// Part of a memtable spent on its prefix filter.
+/// Part of a memtable spent on its filter.
 const MEMTABLE_FILTER_PART: f64 = 0.1;
 const BLOCK_BYTES: usize = 16 << 10;
 /// RocksDB's own log files: small, few.
@@ -171,7 +171,13 @@ fn family_options(cf: Cf, cache: &Cache, options: &RocksOptions) -> Options {
             family.set_prefix_extractor(SliceTransform::create("cairn.without-version.1", without_version, Some(has_version)));
             family.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_PART);
         }
-        Cf::Changes | Cf::State => table.set_whole_key_filtering(true),
+        Cf::State => {
+            // Most lookups are for request ids that are not there.
+            table.set_whole_key_filtering(true);
+            family.set_memtable_whole_key_filtering(true);
+            family.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_PART);
+        }
+        Cf::Changes => table.set_whole_key_filtering(true),
     }
     family.set_block_based_table_factory(&table);
     family

@@ -22,6 +22,7 @@ pub use crate::rows::applied::Applied;
 
 use crate::command::{Command, CommandError, Proposal};
 use crate::rows;
+use crate::rows::change::Changes;
 use bytes::Bytes;
 use metadb_engine::{Cf, EngineError, Store, WriteBatch};
 use metadb_proto::planted::{self, Bug};
@@ -153,7 +154,7 @@ impl Machine {
             self.view.hot().clear();
         }
         for (stem, stored) in overlay.into_rows() {
-            self.view.hot().note(stem, stored);
+            self.view.hot().note(&stem, stored);
         }
         self.view.set_version(applied.version);
         if !Arc::ptr_eq(&self.ownership, &ownership) {
@@ -201,6 +202,8 @@ struct Run<'a> {
     ownership: Arc<Ownership>,
     overlay: Overlay<'a>,
     remembered: Remembered,
+    /// What the commits of the current entry touched.
+    changes: Changes,
     batch: WriteBatch,
     /// Ranges given away in this call.
     released: Vec<Range>,
@@ -215,6 +218,7 @@ impl<'a> Run<'a> {
             ownership: Arc::clone(&machine.ownership),
             overlay: Overlay::new(&*machine.store, &machine.view),
             remembered: Remembered::new(machine.group_id, machine.older_requests),
+            changes: Changes::default(),
             batch: WriteBatch::default(),
             released: Vec::new(),
         }
@@ -233,7 +237,9 @@ impl<'a> Run<'a> {
                 let level = proposal.level;
                 let rules = Rules::of(level).ok_or_else(|| self.unreadable(&CommandError::Level { level }))?;
                 self.overlay.meter.begin_entry(rules);
-                proposal.commands.into_iter().map(|command| self.command(proposal.proposed, command)).collect()
+                let outcomes = proposal.commands.into_iter().map(|command| self.command(proposal.proposed, command)).collect();
+                self.close_changes();
+                outcomes
             }
         }
     }
@@ -263,6 +269,13 @@ impl<'a> Run<'a> {
             Command::AdoptShard(request) => Outcome::Shard(version.and_then(|version| self.adopt(request, version))),
             Command::DropShard(request) => Outcome::Shard(version.and_then(|version| self.release(request, version))),
         })
+    }
+
+    /// Writes the row of what the commits so far touched.
+    fn close_changes(&mut self) {
+        if let Some((key, row)) = self.changes.take(self.group_id) {
+            self.batch.put(Cf::Changes, key, row);
+        }
     }
 
     /// Gives the next version out, and lets remembered requests go where it begins a new generation.

@@ -2,9 +2,7 @@
 
 use super::operation::{Transaction, stamped_key};
 use super::{Refusal, Run};
-use crate::rows::change::{self, Change};
 use bytes::Bytes;
-use metadb_engine::Cf;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::v1::{self, condition, operation};
 use metadb_proto::{Error, Version};
@@ -50,7 +48,10 @@ impl Run<'_> {
         };
         self.overlay.commit(version, &mut self.batch);
         if !keys.is_empty() {
-            self.batch.put(Cf::Changes, change::key(self.group_id, version), Change { tenant_id, keys }.encode());
+            self.changes.add(version, tenant_id, &keys);
+            if self.changes.is_full() {
+                self.close_changes();
+            }
         }
         Ok(v1::TransactResponse { committed: true, version: version.0, results, failed_condition: 0, actual: None })
     }

@@ -108,11 +108,13 @@ impl HotRows {
         }
     }
 
-    /// Notes a row that was just written.
-    pub(crate) fn note(&self, stem: Bytes, stored: Stored) {
-        let mut shelf = self.shelf(&stem).lock();
+    /// Notes a row that was just written. It takes the place of the one that is here; what nobody asked for is not brought in.
+    pub(crate) fn note(&self, stem: &Bytes, stored: Stored) {
+        let mut shelf = self.shelf(stem).lock();
         shelf.notes += 1;
-        shelf.insert(stem, stored);
+        if shelf.young.contains_key(stem) || shelf.old.contains_key(stem) {
+            shelf.insert(stem.clone(), stored);
+        }
     }
 
     /// Forgets everything.
@@ -137,18 +139,25 @@ mod tests {
     fn a_row_read_before_a_write_is_not_kept_after_it() {
         let hot = HotRows::default();
         let ticket = hot.get(&stem(1)).expect_err("empty");
-        hot.note(stem(1), Stored::put(Version(2), b"new"));
+        hot.note(&stem(1), Stored::put(Version(2), b"new"));
         hot.fill(ticket, stem(1), Stored::put(Version(1), b"old"));
-        assert_eq!(hot.get(&stem(1)).expect("noted").version, Version(2));
+        let ticket = hot.get(&stem(1)).expect_err("neither the one written, as nobody asks for it, nor the one read before");
+        hot.fill(ticket, stem(1), Stored::put(Version(2), b"new"));
+        hot.note(&stem(1), Stored::put(Version(3), b"newer"));
+        assert_eq!(hot.get(&stem(1)).expect("brought and kept true").version, Version(3));
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_asked_for_stays() {
         let hot = HotRows::default();
         let value = vec![7; 8 << 10];
-        hot.note(stem(0), Stored::put(Version(1), &value));
+        let bring = |n: usize| {
+            let ticket = hot.get(&stem(n)).expect_err("not here yet");
+            hot.fill(ticket, stem(n), Stored::put(Version(1), &value));
+        };
+        bring(0);
         for n in 1..3 * BUDGET_BYTES / value.len() {
-            hot.note(stem(n), Stored::put(Version(1), &value));
+            bring(n);
             assert!(hot.get(&stem(0)).is_ok(), "asked for each time, lost at {n}");
         }
         let kept: usize = hot
@@ -165,8 +174,9 @@ mod tests {
     #[test]
     fn a_large_row_is_not_kept_and_pushes_its_older_self_out() {
         let hot = HotRows::default();
-        hot.note(stem(1), Stored::put(Version(1), b"small"));
-        hot.note(stem(1), Stored::put(Version(2), &vec![0; LARGEST_ROW_BYTES + 1]));
+        let ticket = hot.get(&stem(1)).expect_err("empty");
+        hot.fill(ticket, stem(1), Stored::put(Version(1), b"small"));
+        hot.note(&stem(1), Stored::put(Version(2), &vec![0; LARGEST_ROW_BYTES + 1]));
         assert!(hot.get(&stem(1)).is_err());
     }
 }

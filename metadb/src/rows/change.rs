@@ -1,15 +1,23 @@
-//! What a commit touched: `group u32, version u64` → format, tenant, keys. A commit that wrote nothing has no such row.
+//! What an entry of the log touched: `group u32, version u64` → format, then for each of its commits its version, tenant and keys.
+//!
+//! The version in the key is that of the last commit in the row, so that whoever wants all commits since a version seeks to it and meets
+//! them in order, none missed. One row for the many commits of an entry costs a fraction of a row for each. A commit that wrote nothing is
+//! not in it. An entry that touched very much (ranges deleted) has several rows.
 
 use super::{Fields, corrupt, put_sized};
 use bytes::Bytes;
 use metadb_engine::EngineError;
 use metadb_proto::Version;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// A row is closed once it has so many bytes: with the largest commit on top, rows stay far below the largest message.
+pub const ROW_BYTES: usize = 1 << 20;
 
 /// Which keys a commit touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// The commit.
+    pub version: Version,
     /// Whose keys.
     pub tenant_id: u64,
     /// Each key once, in the order first touched.
@@ -18,47 +26,70 @@ pub struct Change {
 
 /// The row's key.
 #[must_use]
-pub fn key(group_id: u32, version: Version) -> Bytes {
+pub fn key(group_id: u32, last: Version) -> Bytes {
     let mut out = Vec::with_capacity(12);
     out.extend_from_slice(&group_id.to_be_bytes());
-    out.extend_from_slice(&version.0.to_be_bytes());
+    out.extend_from_slice(&last.0.to_be_bytes());
     out.into()
 }
 
-impl Change {
-    /// The row's value.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let keys: usize = self.keys.iter().map(|key| 4 + key.len()).sum();
-        let mut out = Vec::with_capacity(13 + keys);
-        out.push(FORMAT);
-        out.extend_from_slice(&self.tenant_id.to_be_bytes());
-        out.extend_from_slice(&u32::try_from(self.keys.len()).expect("bounded by the limits of a transaction").to_be_bytes());
-        for key in &self.keys {
-            put_sized(&mut out, key);
+/// A row that is being written.
+#[derive(Debug, Default)]
+pub struct Changes {
+    last: Version,
+    row: Vec<u8>,
+}
+
+impl Changes {
+    /// Adds a commit; versions rise.
+    pub fn add(&mut self, version: Version, tenant_id: u64, keys: &[Bytes]) {
+        if self.row.is_empty() {
+            self.row.push(FORMAT);
         }
-        out.into()
+        self.last = version;
+        self.row.extend_from_slice(&version.0.to_be_bytes());
+        self.row.extend_from_slice(&tenant_id.to_be_bytes());
+        self.row.extend_from_slice(&u32::try_from(keys.len()).expect("bounded by the limits of a transaction").to_be_bytes());
+        for key in keys {
+            put_sized(&mut self.row, key);
+        }
     }
 
-    /// From the row's value.
-    ///
-    /// # Errors
-    /// [`EngineError::Corrupt`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, EngineError> {
-        let decode = || {
-            let mut fields = Fields(bytes);
-            if fields.u8()? != FORMAT {
-                return None;
-            }
-            let tenant_id = fields.u64()?;
-            let count = fields.u32()?;
+    /// Whether it has as much as a row should have.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.row.len() >= ROW_BYTES
+    }
+
+    /// The row's key and value, if there was any commit; then it is empty again.
+    pub fn take(&mut self, group_id: u32) -> Option<(Bytes, Bytes)> {
+        if self.row.is_empty() {
+            return None;
+        }
+        Some((key(group_id, self.last), std::mem::take(&mut self.row).into()))
+    }
+}
+
+/// The commits in a row's value.
+///
+/// # Errors
+/// [`EngineError::Corrupt`].
+pub fn decode(bytes: &Bytes) -> Result<Vec<Change>, EngineError> {
+    let decode = || {
+        let mut fields = Fields(bytes);
+        if fields.u8()? != FORMAT {
+            return None;
+        }
+        let mut changes = Vec::new();
+        while changes.is_empty() || !fields.0.is_empty() {
+            let (version, tenant_id, count) = (Version(fields.u64()?), fields.u64()?, fields.u32()?);
             let mut keys = Vec::new();
             for _ in 0..count {
-                keys.push(Bytes::copy_from_slice(fields.sized()?));
+                keys.push(bytes.slice_ref(fields.sized()?));
             }
-            fields.end()?;
-            Some(Change { tenant_id, keys })
-        };
-        decode().ok_or_else(|| corrupt("change row", bytes))
-    }
+            changes.push(Change { version, tenant_id, keys });
+        }
+        Some(changes)
+    };
+    decode().ok_or_else(|| corrupt("change row", bytes))
 }

@@ -38,12 +38,22 @@ fn a_data_row() {
 
 #[test]
 fn a_change_row() {
-    let change = change::Change { tenant_id: 7, keys: vec![Bytes::from_static(b"k"), Bytes::from_static(b"lm")] };
-    assert_eq!(hex::encode(change::key(3, Version(5))), "000000030000000000000005");
-    let row = change.encode();
-    assert_eq!(hex::encode(&row), "01000000000000000700000002000000016b000000026c6d");
-    assert_eq!(change::Change::decode(&row).expect("well formed"), change);
-    only_whole(&row, |row| change::Change::decode(row));
+    let change = |version, key| change::Change { version: Version(version), tenant_id: 7, keys: vec![Bytes::from_static(key)] };
+    let mut changes = change::Changes::default();
+    assert_eq!(changes.take(3), None);
+    changes.add(Version(4), 7, &[Bytes::from_static(b"k")]);
+    changes.add(Version(5), 7, &[Bytes::from_static(b"lm")]);
+    let (key, row) = changes.take(3).expect("two commits");
+    assert_eq!(changes.take(3), None);
+    assert_eq!(hex::encode(key), "000000030000000000000005");
+    let first = "0000000000000004000000000000000700000001000000016b";
+    assert_eq!(hex::encode(&row), "02".to_owned() + first + "0000000000000005000000000000000700000001000000026c6d");
+    assert_eq!(change::decode(&row).expect("well formed"), [change(4, b"k"), change(5, b"lm")]);
+    for end in 0..row.len() {
+        // Cut between commits it is a row too.
+        assert_eq!(change::decode(&row.slice(..end)).is_ok(), end == 1 + first.len() / 2, "cut at {end}");
+    }
+    is_corrupt(change::decode(&Bytes::from_static(b"\x01")));
 }
 
 #[test]
@@ -83,7 +93,7 @@ fn a_shard_row() {
 #[test]
 fn a_request_row() {
     let id = [0xab; 16];
-    let expected = "0000000302".to_owned() + "0000000000000004" + "0000000000000007" + &"ab".repeat(16);
+    let expected = "0000000302".to_owned() + "0000000000000004" + &"ab".repeat(16) + "0000000000000007";
     assert_eq!(hex::encode(request::key(3, 4, 7, &id)), expected);
     let outcome = v1::TransactResponse { committed: true, version: 5, ..Default::default() };
     let row = request::encode(&outcome);
@@ -142,7 +152,7 @@ proptest! {
     #[test]
     fn stored_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         let bytes = Bytes::from(bytes);
-        let _ = (change::Change::decode(&bytes), applied::Applied::decode(&bytes), shard::Shard::decode(&bytes));
+        let _ = (change::decode(&bytes), applied::Applied::decode(&bytes), shard::Shard::decode(&bytes));
         let _ = (request::decode(&bytes), data::split(&bytes), data::key_of(&bytes), shard::read_key(&bytes), escape::read(&bytes));
     }
 }

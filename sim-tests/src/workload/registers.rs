@@ -119,12 +119,12 @@ async fn transact(
     if below(5) != 0 {
         return ask(0, PATIENT).transact(conditions, operations).await;
     }
-    let mut request_id = Bytes::copy_from_slice(&seam::random_id());
+    let mut request_id = Bytes::copy_from_slice(&seam::request_id());
     let mut open = None;
     for attempt in 0..REPEATS {
         let (router, deadline) = if attempt == 0 { (0, IMPATIENT) } else { (1, PATIENT) };
         if client.shared.planted == Some(Planted::RepeatsWithoutId) {
-            request_id = Bytes::copy_from_slice(&seam::random_id());
+            request_id = Bytes::copy_from_slice(&seam::request_id());
         }
         let asked = ask(router, deadline);
         match asked.transact_as(request_id.clone(), conditions.clone(), operations.clone()).await {

@@ -33,7 +33,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(session: Session) -> Self {
-        Door { session, request_id: metadb_proto::seam::random_id() }
+        Door { session, request_id: metadb_proto::seam::request_id() }
     }
 
     /// The header of this command's requests: a retry of its one change carries the same request id.
