@@ -14,6 +14,10 @@ mod output;
 mod s3_client;
 mod telemetry;
 
+/// A put makes some hundred small allocations over the nodes; this one is made for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }
