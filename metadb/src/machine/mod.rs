@@ -15,6 +15,7 @@ mod overlay;
 pub(crate) mod ownership;
 mod remembered;
 mod rules;
+mod seen;
 mod transact;
 
 pub use crate::read::View;
@@ -32,6 +33,7 @@ use ownership::{Change, Ownership, Range, ShardRow};
 use prost::Message;
 use remembered::Remembered;
 use rules::Rules;
+use seen::Seen;
 use std::sync::Arc;
 
 /// A log entry.
@@ -72,6 +74,8 @@ pub struct Machine {
     applied: Applied,
     /// The generation of remembered requests before the one of the last version.
     older_requests: Option<u64>,
+    /// Away while a call of [`Machine::apply`] has it; if that failed, nothing is known any more.
+    seen_requests: Seen,
     ownership: Arc<Ownership>,
     view: Arc<View>,
 }
@@ -91,6 +95,7 @@ impl Machine {
         let row = store.get(Cf::State, &rows::applied::key(group_id))?;
         let applied = row.as_deref().map(Applied::decode).transpose()?.unwrap_or_default();
         let older_requests = Remembered::find_older(&*store, group_id, applied.version)?;
+        let seen_requests = Remembered::seen(&*store, group_id, applied.version)?;
         let mut ownership = Ownership::at_birth(group_id);
         let (start, end) = rows::shard::range(group_id);
         for row in store.cursor(Cf::State, &start[..]..&end[..], false) {
@@ -100,7 +105,7 @@ impl Machine {
         }
         let ownership = Arc::new(ownership);
         let view = Arc::new(View::new(Arc::clone(&store), group_id, applied.version, Arc::clone(&ownership)));
-        Ok(Machine { store, group_id, applied, older_requests, ownership, view })
+        Ok(Machine { store, group_id, applied, older_requests, seen_requests, ownership, view })
     }
 
     /// How far it was applied.
@@ -131,7 +136,8 @@ impl Machine {
 
     /// Applies entries until there are no more, or what they made fills a batch.
     fn apply_batch(&mut self, entries: &mut impl Iterator<Item = Input>, outcomes: &mut Vec<Vec<Outcome>>) -> Result<(), EngineError> {
-        let mut run = Run::new(self);
+        let seen = std::mem::take(&mut self.seen_requests);
+        let mut run = Run::new(self, seen);
         while !run.overlay.meter.is_full()
             && let Some(entry) = entries.next()
         {
@@ -162,7 +168,7 @@ impl Machine {
             self.ownership = ownership;
         }
         self.applied = applied;
-        self.older_requests = remembered.older();
+        (self.older_requests, self.seen_requests) = remembered.into_parts();
         Ok(())
     }
 }
@@ -210,14 +216,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(machine: &'a Machine) -> Self {
+    fn new(machine: &'a Machine, seen: Seen) -> Self {
         Run {
             store: &*machine.store,
             group_id: machine.group_id,
             applied: machine.applied.clone(),
             ownership: Arc::clone(&machine.ownership),
             overlay: Overlay::new(&*machine.store, &machine.view),
-            remembered: Remembered::new(machine.group_id, machine.older_requests),
+            remembered: Remembered::new(machine.group_id, machine.older_requests, seen),
             changes: Changes::default(),
             batch: WriteBatch::default(),
             released: Vec::new(),

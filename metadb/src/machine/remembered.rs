@@ -1,6 +1,7 @@
 //! Outcomes by request id, so that a retry gets the first one and changes nothing.
 
-use crate::rows::request;
+use super::seen::Seen;
+use crate::rows::{request, successor};
 use bytes::Bytes;
 use metadb_engine::{Cf, EngineError, StoreRead, WriteBatch};
 use metadb_proto::{Version, v1};
@@ -11,13 +12,15 @@ pub(super) struct Remembered {
     group_id: u32,
     /// The generation that was in use before the current one.
     older: Option<u64>,
+    /// Spares looking for what was never here.
+    seen: Seen,
     /// By row key; looked up, never listed.
     fresh: HashMap<Bytes, Bytes>,
 }
 
 impl Remembered {
-    pub(super) fn new(group_id: u32, older: Option<u64>) -> Self {
-        Remembered { group_id, older, fresh: HashMap::new() }
+    pub(super) fn new(group_id: u32, older: Option<u64>, seen: Seen) -> Self {
+        Remembered { group_id, older, seen, fresh: HashMap::new() }
     }
 
     /// The generation before the one of a version, as the store has it.
@@ -27,9 +30,18 @@ impl Remembered {
         first.map(|(key, _)| request::generation_of(&key)).transpose()
     }
 
-    /// The generation that was in use before the current one.
-    pub(super) fn older(&self) -> Option<u64> {
-        self.older
+    /// What can be told without the store, which was not watched before: all, if it remembers nothing; else what comes after this
+    /// version's generation.
+    pub(super) fn seen(store: &dyn StoreRead, group_id: u32, version: Version) -> Result<Seen, EngineError> {
+        let (start, _) = request::before(group_id, 0);
+        let end = successor(&start);
+        let is_empty = store.first(Cf::State, &start[..]..&end[..], 0)?.is_none();
+        Ok(Seen::since(if is_empty { 0 } else { request::generation(version) + 1 }))
+    }
+
+    /// The generation that was in use before the current one, and what was seen.
+    pub(super) fn into_parts(self) -> (Option<u64>, Seen) {
+        (self.older, self.seen)
     }
 
     /// The outcome of a request that was here before.
@@ -41,6 +53,9 @@ impl Remembered {
         request_id: &[u8],
     ) -> Result<Option<v1::TransactResponse>, EngineError> {
         for generation in [Some(request::generation(now)), self.older].into_iter().flatten() {
+            if !self.seen.may_have(generation, tenant_id, request_id) {
+                continue;
+            }
             let key = request::key(self.group_id, generation, tenant_id, request_id);
             let row = match self.fresh.get(&key) {
                 Some(row) => Some(row.clone()),
@@ -55,8 +70,10 @@ impl Remembered {
 
     /// Remembers an outcome.
     pub(super) fn keep(&mut self, now: Version, tenant_id: u64, request_id: &[u8], outcome: &v1::TransactResponse, batch: &mut WriteBatch) {
-        let key = request::key(self.group_id, request::generation(now), tenant_id, request_id);
+        let generation = request::generation(now);
+        let key = request::key(self.group_id, generation, tenant_id, request_id);
         let row = request::encode(outcome);
+        self.seen.note(generation, tenant_id, request_id);
         batch.put(Cf::State, key.clone(), row.clone());
         self.fresh.insert(key, row);
     }
@@ -70,6 +87,7 @@ impl Remembered {
         // What is fresh needs no care: it is looked up by its generation.
         let (start, end) = request::before(self.group_id, kept);
         batch.delete_range(Cf::State, start, end);
+        self.seen.forget_before(kept);
         self.older = Some(kept);
     }
 }
