@@ -91,7 +91,7 @@ impl From<Error> for Failure {
             Error::UnknownOutcome { .. } => Code::UnknownOutcome,
             Error::Invalid { .. } => Code::Usage,
             Error::NotFound { .. } => Code::NotFound,
-            Error::Denied { .. } | Error::Unauthenticated { .. } => Code::Denied,
+            Error::Denied { .. } | Error::Unauthenticated { .. } | Error::Suspended { .. } => Code::Denied,
             Error::Corrupt { .. } | Error::Internal { .. } => Code::Failed,
         };
         let hint = match &error {
@@ -105,6 +105,9 @@ impl From<Error> for Failure {
             Error::Unauthenticated { .. } => {
                 Some("give --access-key-id and --secret-access-key, or --context with the file that `cairn dev` wrote")
             }
+            Error::Suspended { .. } => Some(
+                "an operator switched it off; `cairn admin setting list` shows who and why, `cairn admin tenant resume` or `cairn admin service enable` ends it",
+            ),
             Error::Corrupt { .. } => Some("the bytes were not served; `cairn admin status` shows the replicas"),
             Error::Invalid { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::Internal { .. } => None,
         };

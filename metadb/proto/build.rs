@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let protos = ["error", "kv", "node", "peer", "directory"].map(|name| format!("metadb/v1/{name}.proto"));
+    let protos = ["error", "kv", "node", "peer", "directory", "settings"].map(|name| format!("metadb/v1/{name}.proto"));
     let descriptors = protox::compile(protos, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("metadb.v1.descriptors.bin");
     std::fs::write(&out, descriptors.encode_to_vec())?;

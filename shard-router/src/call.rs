@@ -281,6 +281,7 @@ fn is_passing(error: &Error) -> bool {
         | Error::AlreadyExists { .. }
         | Error::Denied { .. }
         | Error::Unauthenticated { .. }
+        | Error::Suspended { .. }
         | Error::Corrupt { .. }
         | Error::Internal { .. } => false,
     }

@@ -3,6 +3,7 @@
 //! - [`Router`] knows how to reach nodes and where things are; [`Client`] reads and writes one tenant's keys through it: it routes,
 //!   follows redirects, retries within the deadline, and makes every write exactly-once by a request id.
 //! - [`operator::Operator`] does what an operator asks for; [`reconcile::Reconciler`] brings the cluster to what the directory says.
+//! - [`settings::Follower`] keeps the settings of a process as the directory has them.
 //! - [`credentials::DirectoryAuthenticator`] establishes principals for the doors of a node.
 //!
 //! Where a request goes is decided by pure code ([`policy`], `routes`), tested without a socket. What this crate leaves to others:
@@ -26,6 +27,7 @@ pub mod reconcile;
 pub mod router;
 mod routes;
 mod scan;
+pub mod settings;
 pub mod transaction;
 mod transport;
 

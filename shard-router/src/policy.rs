@@ -165,6 +165,7 @@ fn next(attempt: &Attempt<'_>) -> Option<Decision> {
         | Error::AlreadyExists { .. }
         | Error::Denied { .. }
         | Error::Unauthenticated { .. }
+        | Error::Suspended { .. }
         | Error::Internal { .. } => None,
     }
 }

@@ -106,6 +106,15 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Who asks, for records of changes: never the secret.
+    pub(crate) fn who(&self) -> String {
+        match Token::parse(&format!("Bearer {}", self.token)) {
+            Ok(Token::Key { access_key_id, .. }) => access_key_id,
+            Ok(Token::Node { .. }) => "holder of the cluster secret".to_owned(),
+            Err(_) => "unknown".to_owned(),
+        }
+    }
+
     /// A router that asks as this session.
     pub(crate) fn router(&self) -> Router {
         Router::new(RouterConfig { seeds: self.endpoints.clone(), token: self.token.clone(), ..RouterConfig::default() })

@@ -74,7 +74,7 @@ level = "info,openraft=error"
 # Requests that take longer than this are told with where their time went, in milliseconds; at most ten lines a second. 0: none.
 slow_request_ms = 500
 
-# What placement may ask for, as name = "value": pod, data centre, rack.
+# What placement and settings may ask for, as name = "value". Settings know data_centre, pod and host_group.
 [labels]
 "#;
 

@@ -113,6 +113,7 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(what: &str, mut work
             | Error::Unavailable { .. }
             | Error::Exhausted { .. }
             | Error::UnknownOutcome { .. }
+            | Error::Suspended { .. }
             | Error::Corrupt { .. }
             | Error::Internal { .. } => {
                 if attempt % TELL_EVERY == TELL_EVERY - 1 {

@@ -8,6 +8,7 @@ mod http;
 mod identity;
 mod peers;
 mod serve;
+mod settings;
 mod stop;
 mod storage;
 
@@ -21,11 +22,13 @@ use fs_layer::Fs;
 use metadb::node::{Node, Parts, Timings};
 use metadb_proto::Principal;
 use metadb_proto::principal::ClusterSecret;
+use metadb_proto::settings::{Labels, Settings};
 use object_gateway::content::{self, ContentConfig, ContentStore};
 use peers::DirectoryPeers;
 use serve::Running;
 use shard_router::credentials::DirectoryAuthenticator;
 use shard_router::{Local, Router, RouterConfig};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -102,6 +105,8 @@ fn cant_listen(field: &str, address: &str, error: &std::io::Error) -> Failure {
 struct Wired {
     node: Arc<Node>,
     router: Router,
+    settings: Settings,
+    kept_settings: PathBuf,
     fs: Fs,
     content: ContentStore,
     authenticator: Arc<DirectoryAuthenticator>,
@@ -110,7 +115,8 @@ struct Wired {
 
 impl Wired {
     async fn open(config: &NodeConfig, folder: &DataDir, identity: &Identity, secret: ClusterSecret) -> Result<Self, Failure> {
-        let node = open_database(config, folder, identity, &secret).await?;
+        let settings = Settings::new(Labels::of(&config.labels));
+        let node = open_database(config, folder, identity, &secret, &settings).await?;
         let mut seeds = config.join.clone();
         seeds.push(config.address().to_owned());
         let local = Local { node_id: identity.node_id, kv: Arc::clone(&node) as _, principal: Principal::Node(identity.node_id) };
@@ -118,19 +124,27 @@ impl Wired {
         let router = Router::new(RouterConfig { seeds, token, local: Some(local), ..RouterConfig::default() });
         let fs = Fs::new(router.clone());
         let authenticator = Arc::new(DirectoryAuthenticator::new(router.clone(), secret.clone()));
-        let peers = Arc::new(DirectoryPeers::open(folder.folder("state")?.join("peers.toml")));
+        let state = folder.folder("state")?;
+        let peers = Arc::new(DirectoryPeers::open(state.join("peers.toml")));
         let content_config = ContentConfig { node_id: identity.node_id, cluster_id: identity.cluster_id.clone() };
         let parts = content::Parts { peers: Arc::clone(&peers) as _, ledger: Arc::new(fs.clone()), secret };
         let content = ContentStore::open(&folder.folder("content")?, content_config, parts)
             .map_err(|error| Failure::from(error).during("opening the content store"))?;
-        Ok(Wired { node, router, fs, content, authenticator, peers })
+        Ok(Wired { node, router, settings, kept_settings: state.join("settings"), fs, content, authenticator, peers })
     }
 }
 
-async fn open_database(config: &NodeConfig, folder: &DataDir, identity: &Identity, secret: &ClusterSecret) -> Result<Arc<Node>, Failure> {
+async fn open_database(
+    config: &NodeConfig,
+    folder: &DataDir,
+    identity: &Identity,
+    secret: &ClusterSecret,
+    settings: &Settings,
+) -> Result<Arc<Node>, Failure> {
     let storage::Opened { store, log, spool } = storage::open(config, folder).await?;
     let mut node_config = metadb::node::NodeConfig::new(identity.node_id, identity.cluster_id.clone(), config.address());
     node_config.build = build();
+    node_config.settings = settings.clone();
     node_config.timings = Timings {
         heartbeat: Duration::from_millis(config.raft.heartbeat_ms),
         election_min: Duration::from_millis(config.raft.election_min_ms),

@@ -1,6 +1,7 @@
 //! A wired node at work: its doors, its background work, and how it leaves.
 
 use super::http::{self, Watched};
+use super::settings::KeptSettings;
 use super::{BACKLOG, Listeners, Wired, identity};
 use crate::config::NodeConfig;
 use crate::datadir::Identity;
@@ -14,6 +15,7 @@ use object_gateway::content;
 use object_gateway::s3::{S3Config, S3Door};
 use shard_router::operator::Operator;
 use shard_router::reconcile::Reconciler;
+use shard_router::settings::Follower;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,6 +42,7 @@ pub(super) struct Running {
     close_s3: CancellationToken,
     health: HealthReporter,
     watched: Arc<Watched>,
+    settings: JoinHandle<()>,
 }
 
 impl Running {
@@ -78,7 +81,10 @@ impl Running {
         let (open_s3, may_open) = tokio::sync::oneshot::channel();
         let close_s3 = CancellationToken::new();
         let s3 = tokio::spawn(serve_s3(doors.s3, s3, may_open, close_s3.clone()));
-        Ok(Running { grpc, s3, open_s3: Some(open_s3), close_s3, health, watched })
+        // From the start: what was kept holds before the directory is found.
+        let follower = Follower::new(wired.router.clone(), wired.settings.clone(), KeptSettings::new(wired.kept_settings.clone()));
+        let settings = tokio::spawn(follower.run());
+        Ok(Running { settings, grpc, s3, open_s3: Some(open_s3), close_s3, health, watched })
     }
 
     /// Brings the node into the cluster, opens the S3 door, and does the background work. Ends only by a failure that can't be waited out.
@@ -101,6 +107,7 @@ impl Running {
             () = collector.run() => Failure::failed("the collector ended"),
             () = reconciler.run() => Failure::failed("the reconciler ended"),
             () = wired.peers.refresh(&operator) => Failure::failed("the view of the cluster is not kept fresh any more"),
+            ended = &mut self.settings => Failure::failed(format!("settings are not followed any more: {ended:?}")),
             ended = &mut self.grpc => Failure::failed(format!("the gRPC door closed: {ended:?}")),
             ended = &mut self.s3 => Failure::failed(format!("the S3 door closed: {ended:?}")),
         }
@@ -117,6 +124,7 @@ impl Running {
         self.tell_health(ServingStatus::NotServing).await;
         self.watched.ready.store(false, Ordering::Relaxed);
         self.close_s3.cancel();
+        self.settings.abort();
         wired.content.close();
         match tokio::time::timeout(grace, wired.node.stop()).await {
             Ok(Ok(())) => {}

@@ -7,6 +7,8 @@
 //! | `("group", group id)` | `GroupRecord` |
 //! | `("key", access key id)` | `KeyRecord` |
 //! | `("node", node id)` | `NodeRecord` |
+//! | `("setting", scope kind, scope id, name)` | `SettingRecord` |
+//! | `("setting_history", name, revision)` | `SettingChange` |
 //! | `("shard", tenant id, start)` | `ShardRecord` |
 //! | `("tenant", tenant id)` | `TenantRecord` |
 //! | `("tenant_name", name)` | the tenant id, 8 big-endian bytes |
@@ -18,6 +20,8 @@ use crate::{tuple, v1};
 pub const DIRECTORY_GROUP: u32 = 0;
 /// Epoch of the directory's only shard.
 pub const DIRECTORY_EPOCH: u64 = 1;
+/// The counter that rises with every change of a setting: nodes look at it to learn whether to read them again.
+pub const SETTINGS_COUNTER: &str = "settings";
 
 /// The cluster's own record.
 #[must_use]
@@ -25,7 +29,7 @@ pub fn cluster_key() -> Vec<u8> {
     tuple::pack(&("cluster",))
 }
 
-/// The counter that ids of a kind are drawn from: `node`, `group`, `tenant`.
+/// The counter that ids of a kind are drawn from: `node`, `group`, `tenant`. That of [`SETTINGS_COUNTER`] is the revision of all settings.
 #[must_use]
 pub fn counter_key(name: &str) -> Vec<u8> {
     tuple::pack(&("counter", name))
@@ -47,6 +51,18 @@ pub fn access_key_key(access_key_id: &str) -> Vec<u8> {
 #[must_use]
 pub fn node_key(node_id: u64) -> Vec<u8> {
     tuple::pack(&("node", node_id))
+}
+
+/// A setting's value for a scope.
+#[must_use]
+pub fn setting_key(scope: &v1::SettingScope, name: &str) -> Vec<u8> {
+    tuple::pack(&("setting", scope.kind, scope.id.as_str(), name))
+}
+
+/// One change of a setting.
+#[must_use]
+pub fn setting_history_key(name: &str, revision: u64) -> Vec<u8> {
+    tuple::pack(&("setting_history", name, revision))
 }
 
 /// A shard's record.
@@ -75,7 +91,7 @@ pub fn range_of<T: tuple::TuplePack>(prefix: &T) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The range of all records of a kind: `group`, `key`, `node`, `shard`, `tenant`, `tenant_name`.
+/// The range of all records of a kind: `group`, `key`, `node`, `setting`, `setting_history`, `shard`, `tenant`, `tenant_name`.
 #[must_use]
 pub fn records(kind: &str) -> (Vec<u8>, Vec<u8>) {
     range_of(&(kind,))

@@ -78,6 +78,12 @@ pub enum Error {
         /// What is missing or wrong; never the secret.
         message: String,
     },
+    /// An operator has switched off what the request needs: asking again does not help, the operator does.
+    #[error("suspended: {message}")]
+    Suspended {
+        /// Which tenant or service, and why.
+        message: String,
+    },
     /// Stored bytes failed their checksum and were not served.
     #[error("corrupt: {message}")]
     Corrupt {
@@ -128,6 +134,7 @@ impl Error {
             Error::AlreadyExists { .. } => K::AlreadyExists,
             Error::Denied { .. } => K::Denied,
             Error::Unauthenticated { .. } => K::Unauthenticated,
+            Error::Suspended { .. } => K::Suspended,
             Error::Corrupt { .. } => K::Corrupt,
             Error::Internal { .. } => K::Internal,
         }
@@ -158,6 +165,7 @@ impl Error {
             | Error::AlreadyExists { message }
             | Error::Denied { message }
             | Error::Unauthenticated { message }
+            | Error::Suspended { message }
             | Error::Corrupt { message }
             | Error::Internal { message } => out.message.clone_from(message),
         }
@@ -181,6 +189,7 @@ impl Error {
             K::AlreadyExists => Error::AlreadyExists { message },
             K::Denied => Error::Denied { message },
             K::Unauthenticated => Error::Unauthenticated { message },
+            K::Suspended => Error::Suspended { message },
             K::Corrupt => Error::Corrupt { message },
             K::Internal | K::Unspecified => Error::Internal { message },
         }
@@ -233,6 +242,7 @@ impl Error {
             Error::AlreadyExists { .. } => Code::AlreadyExists,
             Error::Denied { .. } => Code::PermissionDenied,
             Error::Unauthenticated { .. } => Code::Unauthenticated,
+            Error::Suspended { .. } => Code::FailedPrecondition,
             Error::Corrupt { .. } => Code::DataLoss,
             Error::Internal { .. } => Code::Internal,
         }
@@ -267,6 +277,7 @@ mod tests {
             Error::AlreadyExists { message: message() },
             Error::Denied { message: message() },
             Error::Unauthenticated { message: message() },
+            Error::Suspended { message: message() },
             Error::Corrupt { message: message() },
             Error::internal("bug"),
         ];

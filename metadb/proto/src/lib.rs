@@ -1,7 +1,7 @@
 //! The contract between metadb and its clients.
 //!
 //! Servers (`metadb`) and clients (`shard-router`) meet only here: the protos and their generated stubs, error kinds, limits,
-//! principals, versions, and the keys of the directory. Nothing here opens a socket, touches a disk or decides a policy.
+//! principals, versions, the keys of the directory, and what may be set while a cluster runs. Nothing here opens a socket, touches a disk or decides a policy.
 
 pub mod directory;
 pub mod error;
@@ -11,6 +11,7 @@ pub mod limits;
 pub mod planted;
 pub mod principal;
 pub mod seam;
+pub mod settings;
 pub mod version;
 
 pub use error::Error;

@@ -24,6 +24,7 @@ use metadb_engine::log::Log;
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::principal::ClusterSecret;
+use metadb_proto::settings::Settings;
 use metadb_proto::{Error, level, v1};
 use metadb_telemetry::Samples;
 use parking_lot::{Mutex, RwLock};
@@ -93,6 +94,8 @@ pub struct NodeConfig {
     pub max_clock_offset: Duration,
     /// So much of each disk is kept in reserve, and never more than a twentieth of it: when it is touched, the node is read-only.
     pub disk_reserve_bytes: u64,
+    /// What may change while it runs. Whoever starts the node keeps them fresh.
+    pub settings: Settings,
 }
 
 /// What a disk keeps in reserve unless the settings say otherwise: memtables of all families, a segment, and compactions fit in.
@@ -112,6 +115,7 @@ impl NodeConfig {
             usage: Usage::default,
             max_clock_offset: MAX_CLOCK_OFFSET,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            settings: Settings::default(),
         }
     }
 
@@ -439,6 +443,7 @@ impl Node {
             newest_level: level::NEWEST.into(),
             disk: self.room.status(),
             problems: self.problems(),
+            settings_revision: self.config.settings.revision(),
         })
     }
 

@@ -59,6 +59,7 @@ pub(crate) fn failed(subject: Subject, error: Error) -> S3Error {
         }
         Error::Denied { message } => refuse(S3ErrorCode::AccessDenied, format!("Access Denied: {message}")),
         Error::Unauthenticated { message } => refuse(S3ErrorCode::AccessDenied, format!("Access Denied: {message}")),
+        Error::Suspended { message } => refuse(S3ErrorCode::AccountProblem, format!("There is a problem with your account: {message}")),
         Error::Exhausted { message, retry_after } => {
             retry_later(S3ErrorCode::SlowDown, format!("Please reduce your request rate: {message}"), retry_after)
         }
@@ -140,6 +141,7 @@ mod tests {
             (Error::Conflict { message: message() }, "OperationAborted", 409),
             (Error::invalid("key", "short", "long"), "InvalidArgument", 400),
             (Error::Denied { message: message() }, "AccessDenied", 403),
+            (Error::Suspended { message: message() }, "AccountProblem", 403),
             (Error::Exhausted { message: message(), retry_after }, "SlowDown", 503),
             (Error::Unavailable { message: message(), retry_after }, "ServiceUnavailable", 503),
             (Error::UnknownOutcome { message: message() }, "ServiceUnavailable", 503),

@@ -5,12 +5,14 @@ mod keys;
 mod names;
 mod nodes;
 mod safety;
+mod settings;
 mod status;
 mod tenants;
 
 pub use batch::{Planned, TenantBatch};
 pub use names::check_tenant_name;
 pub use safety::Obstacle;
+pub use settings::{Change, Changed, REASON_BYTES, SETTINGS};
 pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView};
 
 use crate::admin;

@@ -7,6 +7,7 @@ use super::{Operator, PATIENCE, check_tenant_name, counter, nodes::decode, set_c
 use crate::directory::number;
 use crate::{condition, operation};
 use bytes::Bytes;
+use metadb_proto::settings::Scope;
 use metadb_proto::v1::{KeyRecord, ShardRecord, TenantRecord, group_record, tenant_record};
 use metadb_proto::{Error, directory, seam};
 use prost::Message as _;
@@ -188,8 +189,11 @@ impl Operator {
         let keys: Vec<KeyRecord> = self.all("key").await?;
         let of_tenant = keys.iter().filter(|key| key.tenant_id == tenant_id);
         let (start, end) = directory::range_of(&("shard", tenant_id));
+        let scope = Scope::Tenant(tenant_id).to_proto();
+        let settings = directory::range_of(&("setting", scope.kind, scope.id.as_str()));
         let mut operations = vec![
             operation::delete_range(start, end),
+            operation::delete_range(settings.0, settings.1),
             operation::delete(directory::tenant_key(tenant_id)),
             operation::delete(directory::tenant_name_key(&tenant.name)),
         ];

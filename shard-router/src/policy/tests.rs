@@ -88,6 +88,7 @@ fn final_errors_are_given_up_at_once_as_they_are() {
             | Error::AlreadyExists { .. }
             | Error::Denied { .. }
             | Error::Unauthenticated { .. }
+            | Error::Suspended { .. }
             | Error::Internal { .. } => true,
             Error::NotFound { .. } => attempt.attempts > NOT_FOUND_REFRESHES,
             Error::Corrupt { .. } => attempt.attempts >= CORRUPT_ATTEMPTS,

@@ -82,6 +82,7 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(what: &str, mut work
                 | Error::Unavailable { .. }
                 | Error::Exhausted { .. }
                 | Error::UnknownOutcome { .. }
+                | Error::Suspended { .. }
                 | Error::Corrupt { .. }
                 | Error::Internal { .. },
             ) => tokio::time::sleep(RETRY).await,

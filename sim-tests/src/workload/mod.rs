@@ -98,6 +98,7 @@ impl Shared {
             | Error::Moved { .. }
             | Error::Denied { .. }
             | Error::Unauthenticated { .. }
+            | Error::Suspended { .. }
             | Error::Corrupt { .. }
             | Error::Internal { .. } => {
                 self.unexpected.lock().push(format!("{asked:?}: {error}"));

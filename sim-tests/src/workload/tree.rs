@@ -137,6 +137,7 @@ fn outcome_of(client: &Client, error: &Error) -> Outcome<()> {
         | Error::AlreadyExists { .. }
         | Error::Denied { .. }
         | Error::Unauthenticated { .. }
+        | Error::Suspended { .. }
         | Error::Corrupt { .. }
         | Error::Internal { .. } => client.shared.outcome_of(&"files", error),
     }

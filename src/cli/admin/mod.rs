@@ -4,6 +4,7 @@ mod group;
 mod key;
 mod kv;
 mod node;
+mod setting;
 mod status;
 mod tenant;
 mod tenant_create;
@@ -20,7 +21,8 @@ Examples:
   cairn admin node list -o json
   cairn admin tenant create acme
   cairn admin key create --tenant acme
-  cairn admin kv scan --tenant acme";
+  cairn admin kv scan --tenant acme
+  cairn admin setting list --all";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -43,6 +45,8 @@ enum Verb {
     Tenant(tenant::Tenant),
     /// The access keys.
     Key(key::Key),
+    /// What may be changed while the cluster runs.
+    Setting(Box<setting::Setting>),
     /// A tenant's keys and values as they are stored.
     Kv(kv::Kv),
 }
@@ -56,6 +60,7 @@ impl Admin {
             Verb::Group(verb) => verb.run(&session, output).await,
             Verb::Tenant(verb) => verb.run(&session, output).await,
             Verb::Key(verb) => verb.run(&session, output).await,
+            Verb::Setting(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Kv(verb) => verb.run(&session, output).await,
         }
     }

@@ -1,0 +1,57 @@
+//! Every setting there is. To add one, add an entry: its documentation is its description for operators, and everything else
+//! (`cairn admin setting`, the bounds, the cache on each node) follows from it.
+
+use super::definition::{Definition, Kind, Reach, Setting, Value};
+use std::marker::PhantomData;
+
+/// `NAME: type = "name", kind, default, reach;` with a doc comment.
+macro_rules! registry {
+    ($($(#[doc = $doc:literal])+ $ident:ident: $type:ty = $name:literal, $kind:expr, $default:expr, $reach:ident;)+) => {
+        #[expect(non_camel_case_types, reason = "the settings' own names, numbered")]
+        enum Index { $($ident),+ }
+        $(
+            $(#[doc = $doc])+
+            pub static $ident: Setting<$type> = Setting {
+                definition: Definition {
+                    index: Index::$ident as usize,
+                    name: $name,
+                    description: concat!($($doc),+),
+                    kind: $kind,
+                    default: $default,
+                    reach: Reach::$reach,
+                },
+                of: PhantomData,
+            };
+        )+
+        /// All of them, in the order of the list above.
+        pub static DEFINITIONS: &[&Definition] = &[$(&$ident.definition),+];
+        #[cfg(test)]
+        pub(super) fn defaults_have_their_types() -> Vec<(&'static str, bool)> {
+            vec![$(($name, <$type as super::Typed>::of($ident.definition.default).is_some())),+]
+        }
+    };
+}
+
+const fn integer(least: u64, most: u64, unit: &'static str) -> Kind {
+    Kind::Integer { least, most, unit }
+}
+
+registry! {
+    /// What a tenant may do: `on` is everything, `read_only` refuses its writes, `suspended` refuses all of its requests. Operators may
+    /// still look at its data. `cairn admin tenant suspend` and `resume` set it.
+    TENANT_ACCESS: &'static str = "tenant.access", Kind::Choice { of: &["on", "read_only", "suspended"] }, Value::Choice("on"), Tenants;
+    /// How large a part of a node a tenant gets while others want it too, against their weights. Alone, it may use everything.
+    TENANT_WEIGHT: u64 = "tenant.weight", integer(1, 10_000, ""), Value::Integer(100), Tenants;
+    /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
+    SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
+    /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.
+    SERVICE_FS: bool = "service.fs", Kind::Flag, Value::Flag(true), Tenants;
+    /// Whether tenants' own keys may use the door metadb.v1. The other doors go on. `cairn admin service disable kv` and `enable` set it.
+    SERVICE_KV: bool = "service.kv", Kind::Flag, Value::Flag(true), Tenants;
+}
+
+/// The setting with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Definition> {
+    DEFINITIONS.iter().find(|definition| definition.name == name).copied()
+}
