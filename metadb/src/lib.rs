@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`command`] (what is proposed), [`machine`] (what a proposal does, on every replica alike), [`read`] (what a reader
 //! sees), [`group`] (one replica: proposing, read barrier, members), [`node`] (all replicas of a process), [`service`] (a request's way
-//! through limits, authorisation, ownership and routing), [`doors`] (gRPC).
+//! through limits, authorisation, ownership and routing; `host` says who goes first), [`doors`] (gRPC).
 //!
 //! What it never does:
 //! * decide a policy: where a shard goes, who is a member, when to split are decided by operators and `shard-router`'s reconciler;
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod command;
 pub mod doors;
 pub mod group;
+mod host;
 pub mod machine;
 pub mod metrics;
 pub mod node;

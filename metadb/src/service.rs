@@ -1,4 +1,5 @@
-//! A request's way through a node: limits, authorisation, the group that owns what it names, then the log or the read side.
+//! A request's way through a node: limits, authorisation, what operators have switched off, the group that owns what it names, that
+//! group's door, where tenants take turns, then the log or the read side.
 //!
 //! Writes go through the group's log, where ownership and conditions are judged; nothing judged here is believed there. Reads of the
 //! latest go behind a read barrier at the leader; reads of a version, or of a bounded age, are answered by any replica that is far
@@ -8,6 +9,7 @@
 
 use crate::command::Command;
 use crate::group::Group;
+use crate::host::Load;
 use crate::machine::Outcome;
 use crate::node::Node;
 use crate::witness::{Course, Witness};
@@ -17,6 +19,7 @@ use metadb_proto::directory::{DIRECTORY_GROUP, DIRECTORY_TENANT};
 use metadb_proto::kv::{self, Kv, request, response};
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::principal::Action;
+use metadb_proto::settings::gate::Service;
 use metadb_proto::v1::{self, operation};
 use metadb_proto::{Error, Principal, Version, limits, seam};
 use std::sync::Arc;
@@ -47,8 +50,11 @@ async fn answer(node: &Node, principal: &Principal, body: request::Body, course:
     let header = kv::header(&body).ok_or_else(|| Error::invalid("header", "present", "absent"))?;
     let tenant_id = header.tenant_id;
     principal.authorize(Action::Data { tenant_id })?;
+    let load = Load::of(&body);
+    check_switches(node, principal, tenant_id, load)?;
     let deadline = Instant::now() + patience(header.deadline_ms);
     let group = find_group(node, header, &body)?;
+    let _permit = group.admission().enter(tenant_id, load, deadline).await?;
     let answer = match body {
         request::Body::Transact(request) => transact(&group, request, deadline, course).await.map(response::Body::Transact),
         body @ (request::Body::Get(_) | request::Body::MultiGet(_) | request::Body::Scan(_) | request::Body::Walk(_)) => {
@@ -56,6 +62,19 @@ async fn answer(node: &Node, principal: &Principal, body: request::Body, course:
         }
     };
     answer.map_err(|error| with_leader(node, tenant_id, error))
+}
+
+/// Refuses what an operator has switched off. Operators themselves are let in, to look and to mend.
+fn check_switches(node: &Node, principal: &Principal, tenant_id: u64, load: Load) -> Result<(), Error> {
+    let settings = &node.config().settings;
+    match principal {
+        Principal::Operator(_) => Ok(()),
+        Principal::Node(_) => settings.check_tenant(tenant_id, load.writes),
+        Principal::Tenant { .. } => {
+            settings.check_service(Service::Kv, tenant_id)?;
+            settings.check_tenant(tenant_id, load.writes)
+        }
+    }
 }
 
 /// For how long a request is worked on.

@@ -165,9 +165,10 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
     let (reading, at) = client(cluster, shared, tenants, 1000);
     let healing = Arc::clone(cluster);
     let ended = at.spawn(async move {
-        let missing = healing::well(&healing, &reading).await;
+        let mut missing = healing::well(&healing, &reading).await;
         let mut last = Final::default();
         let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
+        missing.extend(Box::pin(workload::settings::check(&healing, &reading)).await);
         last.samples = healing::identical(&healing, &reading.shared.trace).await;
         (missing, problems, last)
     });
@@ -193,6 +194,8 @@ fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 
             });
         }
     }
+    let (operator, at) = client(cluster, shared, tenants, tasks.len() as u64 + 1);
+    tasks.push(at.spawn(workload::settings::run(operator)));
     tasks
 }
 

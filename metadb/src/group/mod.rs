@@ -11,6 +11,7 @@ mod proposer;
 pub(crate) use level::LevelInForce;
 
 use crate::command::Command;
+use crate::host::{Admission, Host};
 use crate::machine::{Outcome, View};
 use crate::metrics::{self, GroupNumbers};
 use crate::raft::applier::Point;
@@ -33,11 +34,12 @@ pub struct Group {
     level: LevelInForce,
     proposer: proposer::Proposer,
     barrier: barrier::Barrier,
+    admission: Admission,
 }
 
 impl Group {
     /// Starts the tasks around a replica.
-    pub(crate) fn start(node_id: u64, replica: Replica, level: LevelInForce) -> Arc<Self> {
+    pub(crate) fn start(node_id: u64, replica: Replica, level: LevelInForce, host: &Arc<Host>) -> Arc<Self> {
         let replica = Arc::new(replica);
         Arc::new(Group {
             group_id: replica.group_id(),
@@ -45,6 +47,7 @@ impl Group {
             proposer: proposer::Proposer::start(Arc::clone(&replica), level.clone()),
             level,
             barrier: barrier::Barrier::start(Arc::clone(&replica)),
+            admission: Admission::new(Arc::clone(host), replica.group_id()),
             replica,
         })
     }
@@ -53,6 +56,11 @@ impl Group {
     #[must_use]
     pub fn group_id(&self) -> u32 {
         self.group_id
+    }
+
+    /// Its door: what is asked by tenants passes it first.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Has a command committed and applied, and says what it did.
@@ -138,6 +146,7 @@ impl Group {
     pub fn status(&self) -> v1::GroupStatus {
         let seen = self.replica.observe();
         let view = self.replica.view();
+        let (reads, writes) = self.admission.status();
         v1::GroupStatus {
             group_id: self.group_id,
             role: seen.role.into(),
@@ -153,6 +162,8 @@ impl Group {
             learners: seen.learners,
             shards: view.shards(),
             problem: self.replica.problem().unwrap_or_default(),
+            reads: Some(reads),
+            writes: Some(writes),
             ..Default::default()
         }
     }

@@ -13,6 +13,7 @@ mod watchdog;
 
 use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
 use crate::group::{Group, LevelInForce};
+use crate::host::Host;
 use crate::metrics;
 use crate::raft::link::Links;
 use crate::raft::replica::{self, Replica};
@@ -158,6 +159,7 @@ pub struct Node {
     links: Links,
     clocks: Arc<Clocks>,
     level: LevelInForce,
+    host: Arc<Host>,
     groups: RwLock<BTreeMap<u32, Arc<Group>>>,
     /// Replicas that could not be opened, and why.
     failed: Mutex<BTreeMap<u32, String>>,
@@ -193,8 +195,10 @@ impl Node {
         let known = marked.into_iter().chain(log.groups());
         let found: BTreeSet<u32> = known.filter(|group_id| !quarantined.contains_key(group_id)).collect();
         let slow_log = SlowLog::new(config.slow_request);
+        let host = Host::new(config.settings.clone());
         let node = Arc::new(Node {
             config,
+            host,
             store,
             log,
             spool,
@@ -255,7 +259,7 @@ impl Node {
         };
         match Box::pin(Replica::open(parts)).await {
             Ok(replica) => {
-                let group = Group::start(self.config.node_id, replica, self.level.clone());
+                let group = Group::start(self.config.node_id, replica, self.level.clone(), &self.host);
                 self.failed.lock().remove(&group_id);
                 self.groups.write().insert(group_id, Arc::clone(&group));
                 Ok(group)

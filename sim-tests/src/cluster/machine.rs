@@ -11,11 +11,13 @@ use metadb_engine::disk::Disk;
 use metadb_engine::log::LogOptions;
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
 use metadb_proto::principal::ClusterSecret;
+use metadb_proto::settings::{Labels, Settings};
 use metadb_proto::{Principal, v1};
 use parking_lot::Mutex;
 use shard_router::credentials::DirectoryAuthenticator;
 use shard_router::operator::Operator;
 use shard_router::reconcile::Reconciler;
+use shard_router::settings::{Follower, Keep};
 use shard_router::{Local, Router, RouterConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,6 +34,21 @@ const ANY_CLOCK: Duration = Duration::from_secs(365 * 86_400);
 
 /// Longest time that it takes to write the identity durably, and from the open door to the first word to the directory.
 const CLAIM: Duration = Duration::from_millis(50);
+
+/// Settings kept as the binary keeps them in a file.
+#[derive(Clone, Default)]
+struct KeptSettings(Arc<Mutex<Option<v1::SettingsSnapshot>>>);
+
+impl Keep for KeptSettings {
+    fn kept(&self) -> Option<v1::SettingsSnapshot> {
+        self.0.lock().clone()
+    }
+
+    fn keep(&self, snapshot: v1::SettingsSnapshot) -> futures::future::BoxFuture<'_, ()> {
+        *self.0.lock() = Some(snapshot);
+        Box::pin(std::future::ready(()))
+    }
+}
 
 /// What all machines of a cluster are made from.
 pub(super) struct Seeded<'a> {
@@ -59,6 +76,8 @@ pub struct Machine {
     lives: AtomicU64,
     wants_restart: AtomicBool,
     spoilt: AtomicBool,
+    /// The last settings that its node knew, which no crash takes.
+    kept_settings: KeptSettings,
     upkeep: Upkeep,
     max_clock_offset: Duration,
     planted: Option<Planted>,
@@ -84,6 +103,7 @@ impl Machine {
             lives: AtomicU64::new(0),
             wants_restart: AtomicBool::new(false),
             spoilt: AtomicBool::new(false),
+            kept_settings: KeptSettings::default(),
             upkeep: if super::purges_early(seed) { BARE_UPKEEP } else { UPKEEP },
             max_clock_offset: if super::is_wild(seed) { ANY_CLOCK } else { MAX_CLOCK_OFFSET },
             planted,
@@ -169,6 +189,8 @@ impl Machine {
         let serving = server.add_service(doors.kv()).add_service(doors.node_admin()).add_service(doors.peer());
         let address = self.address.parse().expect("an address of ours");
         tokio::task::spawn_local(Arc::clone(&self).await_condemnation(Arc::clone(&node)));
+        let settings = node.config().settings.clone();
+        tokio::task::spawn_local(Follower::new(router.clone(), settings, self.kept_settings.clone()).run());
         tokio::task::spawn_local(Arc::clone(&self).work(identity, Operator::new(router), node.node_ref()));
         serving.serve(address).await.expect("the simulated port is free");
     }
@@ -202,6 +224,7 @@ impl Machine {
         let config = NodeConfig {
             upkeep: self.upkeep,
             max_clock_offset: self.max_clock_offset,
+            settings: Settings::new(Labels::default()),
             ..NodeConfig::new(identity.node_id, identity.cluster_id.clone(), self.address.clone())
         };
         let parts = Parts { store: self.store.clone(), log, spool, secret: self.secret.clone() };

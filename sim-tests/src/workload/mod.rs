@@ -9,6 +9,7 @@ pub mod final_reads;
 pub mod lists;
 pub mod once;
 pub mod registers;
+pub mod settings;
 pub mod tree;
 
 use crate::planted::Planted;

@@ -46,6 +46,7 @@ struct NodeRow {
     shards: u64,
     log_bytes: u64,
     data_bytes: u64,
+    settings_revision: u64,
     labels: BTreeMap<String, String>,
     /// Why it did not answer.
     problem: String,
@@ -168,6 +169,7 @@ fn row((record, answer): &(NodeRecord, Result<StatusResponse, String>)) -> NodeR
         shards: of(|status| status.groups.iter().filter(|group| group.role() == Role::Leader).map(|group| group.shards).sum()),
         log_bytes: of(|status| status.log_bytes),
         data_bytes: of(|status| status.data_bytes),
+        settings_revision: of(|status| status.settings_revision),
         labels: record.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         problem: answer.as_ref().err().cloned().unwrap_or_default(),
     }

@@ -42,6 +42,21 @@ registry! {
     TENANT_ACCESS: &'static str = "tenant.access", Kind::Choice { of: &["on", "read_only", "suspended"] }, Value::Choice("on"), Tenants;
     /// How large a part of a node a tenant gets while others want it too, against their weights. Alone, it may use everything.
     TENANT_WEIGHT: u64 = "tenant.weight", integer(1, 10_000, ""), Value::Integer(100), Tenants;
+    /// Most requests of a tenant per second on a node; 0: no ceiling. What comes faster waits up to a tenth of a second, then is refused.
+    TENANT_REQUESTS_PER_S: u64 = "tenant.requests_per_s", integer(0, 10_000_000, "requests/s"), Value::Integer(0), Tenants;
+    /// Most bytes of a tenant's requests per second on a node; 0: no ceiling. What comes faster waits up to a tenth of a second, then is
+    /// refused.
+    TENANT_BYTES_PER_S: u64 = "tenant.bytes_per_s", integer(0, 1 << 40, "bytes/s"), Value::Integer(0), Tenants;
+    /// Most requests of a tenant that wait in a group's queue, reads and writes each; more are refused.
+    TENANT_QUEUE_REQUESTS: u64 = "tenant.queue_requests", integer(1, 4096, "requests"), Value::Integer(1024), Tenants;
+    /// Most bytes of a tenant's requests that wait in a group's queue, reads and writes each; more are refused.
+    TENANT_QUEUE_BYTES: u64 = "tenant.queue_bytes", integer(8 << 20, 256 << 20, "bytes"), Value::Integer(16 << 20), Tenants;
+    /// Writes of a group that a node works on at once; more wait, and tenants take turns. More of them make larger batches, and longer
+    /// waits for everybody. A large write counts as several: one for each 8 operations and each 8 KiB.
+    HOST_WRITES_IN_FLIGHT: u64 = "host.writes_in_flight", integer(1, 65_536, "writes"), Value::Integer(256), Nodes;
+    /// Reads of a group that a node works on at once; more wait, and tenants take turns. A large read counts as several: one for each 64
+    /// rows that it may return.
+    HOST_READS_IN_FLIGHT: u64 = "host.reads_in_flight", integer(1, 65_536, "reads"), Value::Integer(256), Nodes;
     /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
     SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
     /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.

@@ -66,15 +66,21 @@ impl Table {
     /// The value of a setting for someone.
     #[must_use]
     pub fn get<T: Typed>(&self, setting: &Setting<T>, asker: Asker<'_>) -> T {
-        let found = T::of(self.find(setting.definition.index, asker).0);
-        // Values are parsed by the kind of their own setting, and a test compares every default with its type.
-        found.or_else(|| T::of(setting.definition.default)).expect("a default is of its setting's type")
+        self.of(asker).get(setting)
+    }
+
+    /// The values for someone who asks for several.
+    #[must_use]
+    pub fn of(&self, asker: Asker<'_>) -> Held<'_> {
+        let user = asker.user.filter(|_| !self.users.is_empty()).and_then(|user| self.users.get(user));
+        let tenant = asker.tenant.filter(|_| !self.tenants.is_empty()).and_then(|tenant| self.tenants.get(&tenant));
+        Held { table: self, special: [user.map(Vec::as_slice), tenant.map(Vec::as_slice)] }
     }
 
     /// Why the value in force was set; empty if nobody said, or nobody set it.
     #[must_use]
     pub fn reason(&self, definition: &Definition, asker: Asker<'_>) -> &str {
-        self.find(definition.index, asker).1
+        self.of(asker).find(definition.index).1
     }
 
     /// Rows that are not in force because this build does not know what to do with them.
@@ -82,17 +88,32 @@ impl Table {
     pub fn unusable(&self) -> &[String] {
         &self.unusable
     }
+}
 
-    fn find(&self, index: usize, asker: Asker<'_>) -> (Value, &str) {
-        let of = |entries: &'_ Vec<Entry>| entries.iter().position(|entry| entry.index == index);
-        let user = asker.user.filter(|_| !self.users.is_empty()).and_then(|user| self.users.get(user));
-        let tenant = asker.tenant.filter(|_| !self.tenants.is_empty()).and_then(|tenant| self.tenants.get(&tenant));
-        for entries in [user, tenant].into_iter().flatten() {
-            if let Some(at) = of(entries) {
-                return (entries[at].value, &entries[at].reason);
+/// What holds for someone.
+#[derive(Debug, Clone, Copy)]
+pub struct Held<'a> {
+    table: &'a Table,
+    /// What was set for exactly this user, and for this tenant.
+    special: [Option<&'a [Entry]>; 2],
+}
+
+impl<'a> Held<'a> {
+    /// The value of a setting.
+    #[must_use]
+    pub fn get<T: Typed>(&self, setting: &Setting<T>) -> T {
+        let found = T::of(self.find(setting.definition.index).0);
+        // Values are parsed by the kind of their own setting, and a test compares every default with its type.
+        found.or_else(|| T::of(setting.definition.default)).expect("a default is of its setting's type")
+    }
+
+    fn find(&self, index: usize) -> (Value, &'a str) {
+        for entries in self.special.into_iter().flatten() {
+            if let Some(entry) = entries.iter().find(|entry| entry.index == index) {
+                return (entry.value, &entry.reason);
             }
         }
-        let (value, reason) = &self.node[index];
+        let (value, reason) = &self.table.node[index];
         (*value, reason)
     }
 }
