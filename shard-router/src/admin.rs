@@ -205,6 +205,7 @@ fn judge(failure: &Failure, attempts: u32, redirects: u32, group_id: Option<u32>
         repeatable: true,
         open: false,
         group_id,
+        may_repeat: true,
         random: seam::random_u64(),
     };
     policy::decide(&attempt).decision

@@ -44,6 +44,7 @@ impl Router {
     /// Asks until answered. Also says of which place the answer is.
     pub(crate) async fn call(&self, tenant_id: u64, ask: &dyn Ask, until: Instant) -> Result<(response::Body, Place), Error> {
         self.counting().requests.one();
+        self.budget().earn();
         let (started, verb) = (Instant::now(), ask.verb());
         let mut span = trace::root("router");
         if let Some(span) = &mut span {
@@ -114,6 +115,10 @@ impl Router {
         course: &mut Course,
         until: Instant,
     ) -> Result<(), Error> {
+        let may_repeat = !matches!(failure, Failure::Answered(Error::Exhausted { .. })) || self.budget().spend();
+        if !may_repeat {
+            self.counting().repetitions_denied.one();
+        }
         let attempt = Attempt {
             failure: &failure,
             attempts: course.attempts,
@@ -123,6 +128,7 @@ impl Router {
             repeatable: course.repeatable || !course.effects,
             open: course.open,
             group_id: target.as_ref().and_then(|target| target.place.group_id),
+            may_repeat,
             random: seam::random_u64(),
         };
         let verdict = match (&failure, &target) {

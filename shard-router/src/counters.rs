@@ -27,6 +27,10 @@ pub struct Counters {
     pub connects: u64,
     /// Transactions of `run` that lost and began again.
     pub conflicts: u64,
+    /// Requests refused for overload that were not repeated, since too many were already.
+    pub repetitions_denied: u64,
+    /// Times that a node was not asked for a while, since it had not answered for long.
+    pub breakers_opened: u64,
 }
 
 /// The counters themselves.
@@ -43,6 +47,8 @@ pub(crate) struct Counting {
     pub(crate) framed_requests: Counter,
     pub(crate) connects: Counter,
     pub(crate) conflicts: Counter,
+    pub(crate) repetitions_denied: Counter,
+    pub(crate) breakers_opened: Counter,
 }
 
 /// One counter: only rises, and orders nothing.
@@ -77,6 +83,8 @@ impl Counting {
             framed_requests: self.framed_requests.read(),
             connects: self.connects.read(),
             conflicts: self.conflicts.read(),
+            repetitions_denied: self.repetitions_denied.read(),
+            breakers_opened: self.breakers_opened.read(),
         }
     }
 }

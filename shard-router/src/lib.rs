@@ -11,6 +11,8 @@
 
 mod admin;
 mod ask;
+mod breaker;
+mod budget;
 mod call;
 pub mod client;
 mod coalesce;

@@ -5,6 +5,7 @@
 //!   [`Error::UnknownOutcome`].
 //! - An open request is repeated only if it carries a request id, which makes the repetition exactly-once.
 //! - No wait goes past the deadline: what can't be tried again in time is given up now.
+//! - Who is told to slow down waits at least as long as it was told, and repeats only within the process's budget.
 //!
 //! It does not sleep, send or remember: that is the driver's (`call.rs`).
 
@@ -66,6 +67,8 @@ pub struct Attempt<'a> {
     pub open: bool,
     /// The group that was asked, if one was named.
     pub group_id: Option<u32>,
+    /// Whether the process may still repeat what was refused for overload.
+    pub may_repeat: bool,
     /// Random bits for the jitter.
     pub random: u64,
 }
@@ -154,11 +157,15 @@ fn next(attempt: &Attempt<'_>) -> Option<Decision> {
                 Decision::RetryHere { after }
             })
         }
-        Error::Exhausted { retry_after, .. } => Some(Decision::RetryHere { after: backoff.max(jittered(*retry_after, attempt.random)) }),
+        // Never before the time that was told; somewhat after it, so that those who were refused together do not come together.
+        Error::Exhausted { retry_after, .. } if attempt.may_repeat => {
+            Some(Decision::RetryHere { after: backoff.max(*retry_after + jittered(*retry_after / 2, attempt.random)) })
+        }
         Error::UnknownOutcome { .. } => Some(Decision::RetryHere { after: backoff }),
         Error::NotFound { .. } if attempt.attempts <= NOT_FOUND_REFRESHES => Some(Decision::Refresh { after: backoff }),
         Error::Corrupt { .. } if attempt.attempts < CORRUPT_ATTEMPTS => Some(Decision::TryAnother { after: backoff }),
         Error::Conflict { .. }
+        | Error::Exhausted { .. }
         | Error::NotFound { .. }
         | Error::Corrupt { .. }
         | Error::Invalid { .. }

@@ -1,5 +1,6 @@
 //! The router: what is shared by all clients of a process.
 
+use crate::budget::Budget;
 use crate::client::Client;
 use crate::coalesce::Loads;
 use crate::config::RouterConfig;
@@ -30,6 +31,7 @@ struct Inner {
     nodes: Nodes,
     admins: admin::Channels,
     counting: Arc<Counting>,
+    budget: Budget,
     directory_routes: Arc<TenantRoutes>,
 }
 
@@ -59,6 +61,7 @@ impl Router {
             discoveries: Loads::new(),
             generations: AtomicU64::new(1),
             counting,
+            budget: Budget::default(),
             directory_routes: Arc::new(TenantRoutes::directory()),
         };
         Router { inner: Arc::new(inner) }
@@ -108,6 +111,10 @@ impl Router {
 
     pub(crate) fn counting(&self) -> &Counting {
         &self.inner.counting
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.inner.budget
     }
 
     pub(crate) fn tenant_loads(&self) -> &Loads<u64, Arc<TenantRoutes>> {

@@ -72,11 +72,11 @@ impl Running {
             .add_service(metadb.kv())
             .add_service(metadb.node_admin())
             .add_service(metadb.peer())
-            .add_service(FsDoor::new(wired.fs.clone(), authenticator))
+            .add_service(FsDoor::new(wired.fs.clone(), authenticator, wired.settings.clone()))
             .add_service(wired.content.door());
         let incoming = TcpIncoming::from(doors.grpc).with_nodelay(Some(true));
         let grpc = tokio::spawn(server.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned()));
-        let s3_config = S3Config { region: config.s3.region.clone() };
+        let s3_config = S3Config { region: config.s3.region.clone(), settings: wired.settings.clone() };
         let s3 = S3Door::new(wired.fs.clone(), wired.content.clone(), Arc::clone(&wired.authenticator), s3_config)?;
         let (open_s3, may_open) = tokio::sync::oneshot::channel();
         let close_s3 = CancellationToken::new();

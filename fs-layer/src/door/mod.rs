@@ -10,6 +10,8 @@ use crate::model::Entry;
 use crate::namespace::{Fs, Namespace};
 use crate::v1;
 use metadb_proto::principal::{Action, Authenticate, DIRECTORY_TENANT};
+use metadb_proto::settings::Settings;
+use metadb_proto::settings::gate::Service;
 use metadb_proto::{Error, Principal, limits};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,18 +30,19 @@ pub type Server = v1::fs_server::FsServer<FsDoor, tonic::codegen::IdentityInterc
 pub struct FsDoor {
     fs: Fs,
     authenticator: Arc<dyn Authenticate>,
+    settings: Settings,
 }
 
 impl FsDoor {
     /// The gRPC server.
     #[must_use]
-    pub fn new(fs: Fs, authenticator: Arc<dyn Authenticate>) -> Server {
-        let server = v1::fs_server::FsServer::new(Self::inner(fs, authenticator));
+    pub fn new(fs: Fs, authenticator: Arc<dyn Authenticate>, settings: Settings) -> Server {
+        let server = v1::fs_server::FsServer::new(Self::inner(fs, authenticator, settings));
         server.max_decoding_message_size(limits::MESSAGE_BYTES).max_encoding_message_size(limits::MESSAGE_BYTES)
     }
 
-    pub(crate) fn inner(fs: Fs, authenticator: Arc<dyn Authenticate>) -> FsDoor {
-        FsDoor { fs, authenticator }
+    pub(crate) fn inner(fs: Fs, authenticator: Arc<dyn Authenticate>, settings: Settings) -> FsDoor {
+        FsDoor { fs, authenticator, settings }
     }
 
     /// Takes a request in: who asks, for which tenant, until when.
@@ -50,6 +53,9 @@ impl FsDoor {
         let principal = self.authenticator.authenticate(&authorization).await?;
         let header = header(&request).cloned().unwrap_or_default();
         let tenant_id = self.tenant(&principal, header.tenant).await?;
+        if matches!(principal, Principal::Tenant { .. }) {
+            self.settings.check_service(Service::Fs, tenant_id)?;
+        }
         let mut namespace = self.fs.namespace(tenant_id).with_author(author(&principal));
         if header.deadline_ms != 0 {
             namespace = namespace.with_deadline(Duration::from_millis(header.deadline_ms.into()));

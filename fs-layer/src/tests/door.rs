@@ -28,7 +28,7 @@ impl Authenticate for Keys {
 }
 
 fn door() -> FsDoor {
-    FsDoor::inner(fresh_fs().0, Arc::new(Keys))
+    FsDoor::inner(fresh_fs().0, Arc::new(Keys), metadb_proto::settings::Settings::default())
 }
 
 fn by<T>(who: &str, message: T) -> Request<T> {

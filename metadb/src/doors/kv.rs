@@ -1,8 +1,10 @@
 //! The door for data: unary calls, and the framed stream that a peer keeps open.
 //!
 //! On the stream the principal is established once. Requests are worked on side by side, up to a number and to their bytes; then no more
-//! frames are taken in, and HTTP/2 holds the sender back. Answers that are ready at a moment leave as one frame. All of it happens while the response is
-//! polled: no task, no queue, and a caller that goes away takes its requests with it.
+//! frames are taken in, and HTTP/2 holds the sender back. Both bounds are wider than what one tenant may have waiting at a group's door, so
+//! that a tenant whose requests wait there does not keep those of others from coming in: what is too much is refused, not left standing.
+//! Answers that are ready at a moment leave as one frame. All of it happens while the response is polled: no task, no queue, and a caller
+//! that goes away takes its requests with it.
 
 use super::entrance::{Entrance, principal};
 use futures::future::{BoxFuture, FutureExt as _};
@@ -19,11 +21,11 @@ use std::sync::Arc;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Most requests of a stream that are worked on at once: two full frames may overlap, so that the next is here when one ends.
-const STREAM_REQUESTS: usize = 2 * limits::FRAME_REQUESTS;
-/// Most bytes of requests of a stream that are worked on at once, but for the last frame: the largest transactions are a thousand times
-/// the usual ones.
-const STREAM_BYTES: usize = 16 << 20;
+/// Most requests of a stream that are worked on or wait for their turn: several times what one tenant may have of both at one door.
+const STREAM_REQUESTS: usize = 8 * limits::FRAME_REQUESTS;
+/// Most bytes of requests of a stream that are worked on or wait, but for the last frame: several times what one tenant may have waiting
+/// at one door, unless an operator gives it more.
+const STREAM_BYTES: usize = 32 << 20;
 /// A frame of answers is closed when it has as many bytes: with one page of the largest size on top it still fits a message.
 const FRAME_BYTES: usize = 256 << 10;
 

@@ -2,6 +2,8 @@
 
 use super::Caller;
 use super::error::{Subject, failed, refuse};
+use metadb_proto::settings::Settings;
+use metadb_proto::settings::gate::Service;
 use metadb_proto::v1::{KeyRecord, key_record::Role};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -13,7 +15,10 @@ use std::sync::Arc;
 const ACCESS_KEY_BYTES: usize = 128;
 
 /// The directory's keys, for the S3 library.
-pub(crate) struct Keys(pub(crate) Arc<DirectoryAuthenticator>);
+pub(crate) struct Keys {
+    pub(crate) keys: Arc<DirectoryAuthenticator>,
+    pub(crate) settings: Settings,
+}
 
 impl Keys {
     async fn record(&self, access_key_id: &str) -> S3Result<KeyRecord> {
@@ -21,7 +26,7 @@ impl Keys {
         if access_key_id.is_empty() || access_key_id.len() > ACCESS_KEY_BYTES {
             return Err(unknown());
         }
-        let record = self.0.lookup(access_key_id).await.map_err(|e| failed(Subject::Key, e))?;
+        let record = self.keys.lookup(access_key_id).await.map_err(|e| failed(Subject::Key, e))?;
         record.ok_or_else(unknown)
     }
 }
@@ -44,6 +49,10 @@ impl S3Access for Keys {
                 return Err(refuse(S3ErrorCode::AccessDenied, "Access Denied: this is not the key of a tenant, so it has no buckets."));
             }
         };
+        // Before a body is read; where the data is it is looked at again.
+        let writes = !matches!(*cx.method(), http::Method::GET | http::Method::HEAD);
+        let is_on = self.settings.check_service(Service::S3, caller.tenant_id);
+        is_on.and_then(|()| self.settings.check_tenant(caller.tenant_id, writes)).map_err(|error| failed(Subject::Key, error))?;
         cx.extensions_mut().insert(caller);
         Ok(())
     }

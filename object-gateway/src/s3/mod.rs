@@ -23,6 +23,7 @@ use crate::content::ContentStore;
 use credentials::Keys;
 use error::refuse;
 use fs_layer::{Fs, Namespace};
+use metadb_proto::settings::Settings;
 use s3s::config::{S3Config as LibraryConfig, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3ErrorCode, S3Request, S3Result};
@@ -34,6 +35,8 @@ use std::sync::Arc;
 pub struct S3Config {
     /// The region that requests must be signed for.
     pub region: String,
+    /// What operators may switch off while it runs.
+    pub settings: Settings,
 }
 
 /// The S3 protocol over a namespace and a content store. Cheap to clone.
@@ -53,11 +56,11 @@ impl S3Door {
         if config.region.is_empty() || config.region.len() > 64 || !config.region.chars().all(is_region) {
             return Err(metadb_proto::Error::invalid("s3.region", "1 to 64 of a-z, 0-9 and -", config.region));
         }
-        let region: Arc<str> = config.region.into();
+        let region: Arc<str> = config.region.clone().into();
         let gateway = Gateway { fs, content, buckets: Arc::default(), region: region.clone() };
         let mut builder = S3ServiceBuilder::new(gateway);
-        builder.set_auth(Keys(keys.clone()));
-        builder.set_access(Keys(keys));
+        builder.set_auth(Keys { keys: Arc::clone(&keys), settings: config.settings.clone() });
+        builder.set_access(Keys { keys, settings: config.settings });
         let mut library = LibraryConfig::default();
         library.xml_max_body_size = limits::XML_BYTES;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(library))));

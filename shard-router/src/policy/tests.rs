@@ -18,6 +18,7 @@ fn all_errors() -> Vec<Error> {
         Error::not_found("x"),
         Error::AlreadyExists { message: message() },
         Error::Denied { message: message() },
+        Error::Suspended { message: message() },
         Error::Unauthenticated { message: message() },
         Error::Corrupt { message: message() },
         Error::internal("bug"),
@@ -35,10 +36,22 @@ fn every_case(mut check: impl FnMut(&Attempt<'_>, &Verdict)) {
         for attempts in 1..=40 {
             for redirects in [0, 1, REDIRECTS_AT_ONCE, 50] {
                 for time_left in [Duration::ZERO, Duration::from_millis(3), Duration::from_millis(150), Duration::from_secs(10)] {
-                    for bits in 0..8_u8 {
+                    for bits in 0..16_u8 {
                         let (effects, repeatable, open) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0 && bits & 1 != 0);
+                        let may_repeat = bits & 8 == 0;
                         for (group_id, random) in [(None, 0), (Some(1), u64::MAX), (Some(1), 12_345)] {
-                            let attempt = Attempt { failure, attempts, redirects, time_left, effects, repeatable, open, group_id, random };
+                            let attempt = Attempt {
+                                failure,
+                                attempts,
+                                redirects,
+                                time_left,
+                                effects,
+                                repeatable,
+                                open,
+                                group_id,
+                                may_repeat,
+                                random,
+                            };
                             check(&attempt, &decide(&attempt));
                         }
                     }
@@ -72,6 +85,18 @@ fn what_may_have_happened_stays_open_and_ends_unknown() {
 }
 
 #[test]
+fn who_is_told_to_slow_down_waits_as_long_as_told() {
+    every_case(|attempt, verdict| {
+        let Failure::Answered(Error::Exhausted { retry_after, .. }) = attempt.failure else { return };
+        match &verdict.decision {
+            Decision::RetryHere { after } => assert!(attempt.may_repeat && after >= retry_after, "{attempt:?} {verdict:?}"),
+            Decision::GiveUp { .. } => {}
+            other @ (Decision::GoTo { .. } | Decision::TryAnother { .. } | Decision::Refresh { .. }) => panic!("{attempt:?} {other:?}"),
+        }
+    });
+}
+
+#[test]
 fn redirects_do_not_leave_the_router() {
     every_case(|_, verdict| {
         assert!(!matches!(&verdict.decision, Decision::GiveUp { error: Error::Moved { .. } }));
@@ -92,7 +117,8 @@ fn final_errors_are_given_up_at_once_as_they_are() {
             | Error::Internal { .. } => true,
             Error::NotFound { .. } => attempt.attempts > NOT_FOUND_REFRESHES,
             Error::Corrupt { .. } => attempt.attempts >= CORRUPT_ATTEMPTS,
-            Error::Moved { .. } | Error::Unavailable { .. } | Error::Exhausted { .. } | Error::UnknownOutcome { .. } => false,
+            Error::Exhausted { .. } => !attempt.may_repeat,
+            Error::Moved { .. } | Error::Unavailable { .. } | Error::UnknownOutcome { .. } => false,
         };
         if hopeless && !verdict.open {
             assert_eq!(verdict.decision, Decision::GiveUp { error: error.clone() });
@@ -138,6 +164,7 @@ fn a_dead_node_is_left_and_the_routes_are_read_again_in_the_end() {
                 repeatable: true,
                 open: false,
                 group_id: Some(1),
+                may_repeat: true,
                 random: 7,
             };
             decide(&attempt).decision

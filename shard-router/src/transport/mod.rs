@@ -3,13 +3,14 @@
 mod framed;
 mod unary;
 
+use crate::breaker::Breaker;
 use crate::config::{RouterConfig, Transport};
 use crate::counters::Counting;
 use crate::policy::Failure;
 use metadb_proto::kv::{self, request, response};
 use metadb_proto::v1::{self, NodeRef};
-use metadb_proto::{Error, limits};
-use parking_lot::RwLock;
+use metadb_proto::{Error, limits, seam};
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// What a caller is told to wait when a node can't be reached.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// A node that is silent for less may only be busy.
+const SILENCE: Duration = Duration::from_millis(500);
 /// How often an idle connection is probed, and how long the answer may take, so that a silent peer is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Window of a stream and of a connection, in bytes: a few pages in flight.
@@ -73,50 +76,84 @@ enum Link {
 pub(crate) struct Nodes {
     config: Arc<RouterConfig>,
     dial: Dial,
-    links: RwLock<BTreeMap<String, Arc<Link>>>,
+    since: Instant,
+    links: RwLock<BTreeMap<String, Arc<Way>>>,
+}
+
+/// The way to a node, and whether it is worth taking.
+struct Way {
+    link: Link,
+    breaker: Mutex<Breaker>,
 }
 
 impl Nodes {
     pub(crate) fn new(config: Arc<RouterConfig>, dial: Dial) -> Self {
-        Nodes { config, dial, links: RwLock::default() }
+        Nodes { config, dial, since: Instant::now(), links: RwLock::default() }
     }
 
     /// Asks one node once.
     pub(crate) async fn call(&self, node: &NodeRef, body: request::Body, until: Instant) -> Result<response::Body, Failure> {
         let effects = kv::has_effects(&body);
-        let result = match &self.config.local {
-            Some(local) if local.node_id == node.node_id => {
-                let call = local.kv.call(&local.principal, body);
-                tokio::time::timeout(until.saturating_duration_since(Instant::now()), call)
-                    .await
-                    .map(|result| result.map_err(Failure::Answered))
-            }
-            _ => match &*self.link(&node.address) {
-                Link::Framed(framed) => tokio::time::timeout(until.saturating_duration_since(Instant::now()), framed.call(body)).await,
-                Link::Unary(unary) => {
-                    tokio::time::timeout(until.saturating_duration_since(Instant::now()), unary.call(body, effects)).await
-                }
-            },
-        };
-        result.unwrap_or_else(|_| {
+        let patience = until.saturating_duration_since(Instant::now());
+        let late = || {
             self.dial.counting.timeouts.one();
             Err(Failure::Lost(lost(effects, format!("node {} at {} did not answer in time", node.node_id, node.address))))
-        })
+        };
+        if let Some(local) = self.config.local.as_ref().filter(|local| local.node_id == node.node_id) {
+            let call = tokio::time::timeout(patience, local.kv.call(&local.principal, body)).await;
+            return call.map_or_else(|_| late(), |result| result.map_err(Failure::Answered));
+        }
+        let way = self.way(&node.address);
+        way.breaker.lock().admit(self.since.elapsed()).map_err(|wait| {
+            let message = format!("node {} at {} has not answered for a while", node.node_id, node.address);
+            Failure::NotSent(Error::unavailable(message, wait))
+        })?;
+        let asked = async {
+            match &way.link {
+                Link::Framed(framed) => framed.call(body).await,
+                Link::Unary(unary) => unary.call(body, effects).await,
+            }
+        };
+        let result = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| late());
+        // A caller in a hurry says nothing of the node.
+        if !matches!(result, Err(Failure::Lost(_) | Failure::NotSent(_))) || patience >= SILENCE {
+            self.note(&way, node, &result);
+        }
+        result
     }
 
-    fn link(&self, address: &str) -> Arc<Link> {
-        if let Some(link) = self.links.read().get(address) {
-            return Arc::clone(link);
+    fn note(&self, way: &Way, node: &NodeRef, result: &Result<response::Body, Failure>) {
+        match result {
+            Ok(_) | Err(Failure::Answered(_)) => {
+                let mut breaker = way.breaker.lock();
+                if breaker.is_open() {
+                    tracing::info!(node = node.node_id, address = node.address, "the node answers again");
+                }
+                breaker.answered();
+            }
+            Err(Failure::Lost(error) | Failure::NotSent(error)) => {
+                if way.breaker.lock().failed(self.since.elapsed(), seam::random_u64()) {
+                    self.dial.counting.breakers_opened.one();
+                    tracing::info!(node = node.node_id, address = node.address, %error, "the node is not asked for a moment");
+                }
+            }
+        }
+    }
+
+    fn way(&self, address: &str) -> Arc<Way> {
+        if let Some(way) = self.links.read().get(address) {
+            return Arc::clone(way);
         }
         let mut links = self.links.write();
         if links.len() >= LINKS && !links.contains_key(address) {
             links.pop_first();
         }
-        let make = || match self.config.transport {
+        let link = || match self.config.transport {
             Transport::Framed => Link::Framed(framed::Framed::start(address.to_owned(), self.dial.clone(), self.config.in_flight_per_node)),
             Transport::Unary => Link::Unary(Box::new(unary::Unary::new(address.to_owned(), self.dial.clone()))),
         };
-        Arc::clone(links.entry(address.to_owned()).or_insert_with(|| Arc::new(make())))
+        let make = || Arc::new(Way { link: link(), breaker: Mutex::default() });
+        Arc::clone(links.entry(address.to_owned()).or_insert_with(make))
     }
 }
 

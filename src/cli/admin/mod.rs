@@ -4,6 +4,7 @@ mod group;
 mod key;
 mod kv;
 mod node;
+mod service;
 mod setting;
 mod status;
 mod tenant;
@@ -45,6 +46,8 @@ enum Verb {
     Tenant(tenant::Tenant),
     /// The access keys.
     Key(key::Key),
+    /// Ways into the cluster, switched off and on.
+    Service(service::Service),
     /// What may be changed while the cluster runs.
     Setting(Box<setting::Setting>),
     /// A tenant's keys and values as they are stored.
@@ -60,6 +63,7 @@ impl Admin {
             Verb::Group(verb) => verb.run(&session, output).await,
             Verb::Tenant(verb) => verb.run(&session, output).await,
             Verb::Key(verb) => verb.run(&session, output).await,
+            Verb::Service(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Setting(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Kv(verb) => verb.run(&session, output).await,
         }

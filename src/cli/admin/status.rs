@@ -4,7 +4,9 @@ use crate::cli::connection::Session;
 use crate::failure::Failure;
 use crate::output::{self, Format, Output, Show, size};
 use clap::Args;
-use metadb_proto::v1::{NodeRecord, Role, StatusResponse};
+use metadb_proto::settings::Scope;
+use metadb_proto::settings::registry::TENANT_ACCESS;
+use metadb_proto::v1::{NodeRecord, Role, SettingRecord, StatusResponse};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -26,6 +28,24 @@ struct Overview {
     groups_without_leader: Vec<u32>,
     tenants: usize,
     problems: Vec<String>,
+    /// Tenants that had to wait at a door, or were refused there.
+    waiting: Vec<Waiting>,
+    /// What operators have switched off.
+    switched_off: Vec<String>,
+}
+
+/// A tenant at a door.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    node: u64,
+    group: u32,
+    lane: &'static str,
+    tenant_id: u64,
+    requests: u64,
+    bytes: u64,
+    tripped: bool,
+    waited_total: u64,
+    refused_total: u64,
 }
 
 /// Nodes, as they are printed.
@@ -108,6 +128,8 @@ impl Status {
             groups_without_leader: groups.iter().map(|group| group.group_id).filter(|group| !led(*group)).collect(),
             tenants: operator.tenants().await?.len(),
             problems: statuses().flat_map(troubled).collect(),
+            waiting: statuses().flat_map(waiting).collect(),
+            switched_off: switched_off(&operator.settings().await?),
             nodes: Nodes(asked.iter().map(row).collect()),
         };
         output.show(&overview)?;
@@ -127,7 +149,48 @@ fn tell(overview: &Overview) -> Result<(), Failure> {
     for group in &overview.groups_without_leader {
         output::line(&format!("group {group} has no leader: what it holds can't be used now"))?;
     }
+    for off in &overview.switched_off {
+        output::line(off)?;
+    }
+    for at in overview.waiting.iter().filter(|at| at.requests > 0 || at.tripped) {
+        let Waiting { node, group, lane, tenant_id, requests, refused_total, .. } = at;
+        let tripped = if at.tripped { ", and more are refused" } else { "" };
+        output::line(&format!(
+            "tenant {tenant_id}: {requests} {lane} wait for group {group} on node {node}{tripped} ({refused_total} refused so far)"
+        ))?;
+    }
     overview.problems.iter().try_for_each(|problem| output::line(problem))
+}
+
+fn waiting(status: &StatusResponse) -> Vec<Waiting> {
+    let node = status.node.as_ref().map_or(0, |node| node.node_id);
+    let lanes =
+        status.groups.iter().flat_map(|group| [("reads", &group.reads), ("writes", &group.writes)].map(|lane| (group.group_id, lane)));
+    let lines = lanes.flat_map(|(group, (lane, at))| at.iter().flat_map(|at| &at.tenants).map(move |line| (group, lane, line)));
+    let told = lines.map(|(group, lane, line)| Waiting {
+        node,
+        group,
+        lane,
+        tenant_id: line.tenant_id,
+        requests: line.waiting_requests,
+        bytes: line.waiting_bytes,
+        tripped: line.tripped,
+        waited_total: line.waited_total,
+        refused_total: line.refused_total,
+    });
+    told.collect()
+}
+
+fn switched_off(settings: &[SettingRecord]) -> Vec<String> {
+    let is_off = |record: &&SettingRecord| {
+        (record.name == TENANT_ACCESS.definition.name && record.value != "on")
+            || (record.name.starts_with("service.") && record.value == "false")
+    };
+    let told = |record: &SettingRecord| {
+        let scope = record.scope.as_ref().and_then(Scope::from_proto).map_or_else(|| "unknown".to_owned(), |scope| scope.to_string());
+        format!("{} is {} for {scope}, set by {}: {}", record.name, record.value, record.set_by, record.reason)
+    };
+    settings.iter().filter(is_off).map(told).collect()
 }
 
 /// What the directory knows of each node, and its own answer.

@@ -1,11 +1,14 @@
 //! `cairn admin tenant`.
 
+use super::setting::{Asked, How, change};
 use super::tenant_create::Create;
 use crate::cli::connection::Session;
 use crate::cli::time;
 use crate::failure::Failure;
 use crate::output::{Output, Show};
 use clap::{Args, Subcommand};
+use metadb_proto::settings::Scope;
+use metadb_proto::settings::registry::TENANT_ACCESS;
 use metadb_proto::v1::{TenantRecord, tenant_record::State};
 use serde::Serialize;
 
@@ -14,6 +17,8 @@ Examples:
   cairn admin tenant create acme
   cairn admin tenant create --count 1000 --prefix customer-
   cairn admin tenant list
+  cairn admin tenant suspend acme --reason 'unpaid since March'
+  cairn admin tenant resume acme
   cairn admin tenant delete acme --yes";
 
 #[derive(Debug, Args)]
@@ -30,6 +35,26 @@ enum Verb {
     /// List the tenants.
     #[command(after_help = "Examples:\n  cairn admin tenant list\n  cairn admin tenant list -o json")]
     List,
+    /// Refuse all that a tenant asks, on every node within a second. Operators may still look at its data.
+    #[command(after_help = "Examples:\n  cairn admin tenant suspend acme --reason 'unpaid since March'\n  \
+                            cairn admin tenant suspend acme --writes-only --reason 'over its quota'")]
+    Suspend {
+        /// Its name.
+        name: String,
+        /// Refuse its writes only.
+        #[arg(long)]
+        writes_only: bool,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Serve a suspended tenant again.
+    #[command(after_help = "Examples:\n  cairn admin tenant resume acme --reason 'paid'")]
+    Resume {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        how: How,
+    },
     /// Delete a tenant with everything that it has.
     #[command(after_help = "Examples:\n  cairn admin tenant delete acme --yes")]
     Delete {
@@ -87,6 +112,18 @@ impl Tenant {
         match self.verb {
             Verb::Create(create) => create.run(&operator, output).await,
             Verb::List => output.show(&Rows(operator.tenants().await?.into_iter().map(Row::from).collect())),
+            Verb::Suspend { name, writes_only, how } => {
+                if how.reason.is_empty() {
+                    return Err(Failure::usage("a suspended tenant is told why").hint("give --reason"));
+                }
+                let scope = Scope::Tenant(operator.tenant(&name).await?.tenant_id);
+                let value = Some(if writes_only { "read_only" } else { "suspended" }.to_owned());
+                change(session, output, Asked { definition: &TENANT_ACCESS.definition, scope, value, how }).await
+            }
+            Verb::Resume { name, how } => {
+                let scope = Scope::Tenant(operator.tenant(&name).await?.tenant_id);
+                change(session, output, Asked { definition: &TENANT_ACCESS.definition, scope, value: None, how }).await
+            }
             Verb::Delete { name, yes } => {
                 if !yes {
                     let message = format!("deleting the tenant {name} deletes everything that it has");

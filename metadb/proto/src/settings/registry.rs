@@ -50,7 +50,7 @@ registry! {
     /// Most requests of a tenant that wait in a group's queue, reads and writes each; more are refused.
     TENANT_QUEUE_REQUESTS: u64 = "tenant.queue_requests", integer(1, 4096, "requests"), Value::Integer(1024), Tenants;
     /// Most bytes of a tenant's requests that wait in a group's queue, reads and writes each; more are refused.
-    TENANT_QUEUE_BYTES: u64 = "tenant.queue_bytes", integer(8 << 20, 256 << 20, "bytes"), Value::Integer(16 << 20), Tenants;
+    TENANT_QUEUE_BYTES: u64 = "tenant.queue_bytes", integer(8 << 20, 256 << 20, "bytes"), Value::Integer(8 << 20), Tenants;
     /// Writes of a group that a node works on at once; more wait, and tenants take turns. More of them make larger batches, and longer
     /// waits for everybody. A large write counts as several: one for each 8 operations and each 8 KiB.
     HOST_WRITES_IN_FLIGHT: u64 = "host.writes_in_flight", integer(1, 65_536, "writes"), Value::Integer(256), Nodes;
