@@ -131,7 +131,7 @@ impl Admission {
 
     async fn wait<'a>(&'a self, lane: &'a Lane, tenant_id: u64, load: Load, deadline: Instant) -> Result<Permit<'a>, Error> {
         let mut waiting = self.line_up(lane, tenant_id, load)?;
-        match tokio::time::timeout_at(deadline, &mut waiting.turn).await {
+        match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), &mut waiting.turn).await {
             Ok(Ok(Ok(()))) => {
                 waiting.ended = true;
                 Ok(Permit { admission: self, lane, cost: load.cost })

@@ -6,6 +6,7 @@
 
 pub mod bank;
 pub mod final_reads;
+pub mod flood;
 pub mod lists;
 pub mod once;
 pub mod registers;
