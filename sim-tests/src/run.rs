@@ -158,7 +158,6 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
         let (client, at) = client(cluster, shared, tenants, 999);
         clients.push(at.spawn(workload::flood::run(client, flooding[0])));
     }
-    let flooding = flooding[0];
     nemesis::run(cluster, shared, plan.chaos, bites).await;
     cluster.heal();
     shared.stop.store(true, Ordering::Relaxed);
@@ -175,7 +174,7 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
         let mut last = Final::default();
         let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
         missing.extend(Box::pin(workload::settings::check(&healing, &reading)).await);
-        missing.extend(workload::flood::check(&healing, flooding).await);
+        missing.extend(workload::flood::check(&healing).await);
         last.samples = healing::identical(&healing, &reading.shared.trace).await;
         (missing, problems, last)
     });

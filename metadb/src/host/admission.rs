@@ -10,6 +10,7 @@ use super::Host;
 use super::ceiling::Ceiling;
 use super::fair::{Arrival, FairQueue, Pushed, Room};
 use super::load::Load;
+use metadb_proto::principal::DIRECTORY_TENANT;
 use metadb_proto::settings::registry::{
     HOST_READS_IN_FLIGHT, HOST_WRITES_IN_FLIGHT, TENANT_BYTES_PER_S, TENANT_QUEUE_BYTES, TENANT_QUEUE_REQUESTS, TENANT_REQUESTS_PER_S,
     TENANT_WEIGHT,
@@ -118,7 +119,8 @@ impl Admission {
             let table = self.host.settings.table();
             let held = table.of(Asker::tenant(tenant_id));
             let ceiling = Ceiling { requests_per_s: held.get(&TENANT_REQUESTS_PER_S), bytes_per_s: held.get(&TENANT_BYTES_PER_S) };
-            (held.get(lane.limit), ceiling)
+            // A ceiling for all tenants is not one for the nodes' own work in the directory.
+            (held.get(lane.limit), if tenant_id == DIRECTORY_TENANT { Ceiling::default() } else { ceiling })
         };
         if !ceiling.is_none() {
             self.host.ceilings.pass(tenant_id, ceiling, load, deadline).await?;
@@ -184,6 +186,7 @@ impl Admission {
         };
         if let Some(why) = refused {
             line_up.refused += 1;
+            lane.waiting.store(line_up.queue.waiting().requests, Ordering::SeqCst);
             tally(&mut line_up, |tally| tally.refused += 1);
             return Err(self.refusal(&line_up, why, tenant_id));
         }

@@ -73,6 +73,9 @@ fn a_suspended_tenant_is_told_so_with_the_reason() {
     settings.check_service(gate::Service::Fs, 7).expect("only S3 is off");
     assert!(matches!(settings.check_service(gate::Service::S3, 7), Err(Error::Suspended { message }) if message.contains("service s3")));
     settings.check_tenant(8, true).expect("nobody touched it");
+    settings.replace(2, &[record("tenant.access", &Scope::Cluster, "suspended")]);
+    settings.check_tenant(8, false).expect_err("all are");
+    settings.check_tenant(0, true).expect("nodes must learn when it is over");
 }
 
 fn scopes() -> impl Strategy<Value = Scope> {
