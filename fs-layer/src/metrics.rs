@@ -67,7 +67,8 @@ pub(crate) fn ended<T>(operation: &'static str, took: Duration, result: &Result<
             | Error::NotFound { .. }
             | Error::AlreadyExists { .. }
             | Error::Denied { .. }
-            | Error::Unauthenticated { .. },
+            | Error::Unauthenticated { .. }
+            | Error::Suspended { .. },
         ) => &handles.refused,
         Err(
             Error::Moved { .. }

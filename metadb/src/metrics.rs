@@ -133,7 +133,7 @@ pub static ALL: &[&Metric] = &[
 /// The kinds of requests, as labels have them.
 pub(crate) const VERBS: [&str; 5] = ["get", "multi_get", "scan", "walk", "transact"];
 /// How requests end, as labels have it.
-const OUTCOMES: [&str; 14] = [
+const OUTCOMES: [&str; 15] = [
     "ok",
     "not_committed",
     "conflict",
@@ -148,6 +148,7 @@ const OUTCOMES: [&str; 14] = [
     "unauthenticated",
     "corrupt",
     "internal",
+    "suspended",
 ];
 
 /// The place of a request in [`VERBS`].
@@ -177,6 +178,7 @@ fn outcome(result: &Result<response::Body, Error>) -> usize {
         Err(Error::Unauthenticated { .. }) => 11,
         Err(Error::Corrupt { .. }) => 12,
         Err(Error::Internal { .. }) => 13,
+        Err(Error::Suspended { .. }) => 14,
     }
 }
 
