@@ -76,6 +76,11 @@ pub trait Disk: Send + Sync + 'static {
         None
     }
 
+    /// Where a file lies in the file system, for those who must name it to a library; none: it is in no file system.
+    fn local_path(&self, _name: &str) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// How long a sync of the simulated disk takes; none for a real one, whose sync blocks by itself.
     fn simulated_sync_latency(&self) -> Option<std::time::Duration>;
 }

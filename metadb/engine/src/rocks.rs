@@ -8,11 +8,12 @@
 //!
 //! Not here: to which cluster the folder belongs, which the binary checks; and what a row means.
 
+mod files;
 mod observe;
 mod view;
 
-use crate::disk::Space;
-use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Row, Store, StoreRead, WriteBatch};
+use crate::disk::{Disk, Space};
+use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, WriteBatch};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -73,6 +74,8 @@ struct Shared {
     place: Arc<Place>,
     /// Kept, because what RocksDB counts is read through them.
     options: Options,
+    /// Sorted files are written with them too.
+    settings: RocksOptions,
 }
 
 /// Where the store is, and what was found to be wrong with it.
@@ -103,7 +106,9 @@ impl RocksStore {
         observe::count(&mut database);
         let place = Arc::new(Place { path: path.to_path_buf(), corrupt: Mutex::default(), full: AtomicBool::new(false) });
         let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| place.failure("open", &error))?;
-        Ok(Arc::new(Self { shared: Arc::new(Shared { db: Arc::new(db), place, options: database }) }))
+        let shared = Shared { db: Arc::new(db), place, options: database, settings: options.clone() };
+        shared.tidy();
+        Ok(Arc::new(Self { shared: Arc::new(shared) }))
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -258,6 +263,15 @@ impl Shared {
     }
 }
 
+/// Does what may wait for the disk off the async threads.
+async fn off_thread<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(EngineError::Stopped { message: format!("{what}: {panic}") }))
+}
+
 impl StoreRead for RocksStore {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.reader().get(cf, key)
@@ -294,11 +308,17 @@ impl Store for RocksStore {
 
     fn flush(&self) -> BoxFuture<'static, Result<(), EngineError>> {
         let shared = Arc::clone(&self.shared);
-        async move {
-            let flushed = tokio::task::spawn_blocking(move || shared.flush()).await;
-            flushed.unwrap_or_else(|panic| Err(EngineError::Stopped { message: format!("flush: {panic}") }))
-        }
-        .boxed()
+        off_thread("flush", move || shared.flush()).boxed()
+    }
+
+    fn export(&self, export: FileExport) -> BoxFuture<'static, Result<Exported, EngineError>> {
+        let shared = Arc::clone(&self.shared);
+        off_thread("export", move || shared.export(&export)).boxed()
+    }
+
+    fn replace(&self, disk: Arc<dyn Disk>, parts: Vec<Replacement>) -> BoxFuture<'static, Result<(), EngineError>> {
+        let shared = Arc::clone(&self.shared);
+        off_thread("replace", move || shared.replace(&*disk, &parts)).boxed()
     }
 
     fn snapshot(&self) -> Arc<dyn StoreRead> {

@@ -1,7 +1,7 @@
 //! The applied state: three ordered column families behind one object-safe trait.
 
 use crate::EngineError;
-use crate::disk::Space;
+use crate::disk::{Disk, Space};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use metadb_telemetry::Samples;
@@ -61,6 +61,21 @@ pub trait Store: StoreRead + 'static {
     /// A view of this moment.
     fn snapshot(&self) -> Arc<dyn StoreRead>;
 
+    /// Writes rows of a view into a sorted file that [`Store::replace`] takes, until the range ends or the file is large enough. Memory is
+    /// bounded by a block; writes go on meanwhile. The file is not durable by itself.
+    ///
+    /// # Errors
+    /// [`EngineError`]; the file must be removed then.
+    fn export(&self, export: FileExport) -> BoxFuture<'static, Result<Exported, EngineError>>;
+
+    /// Replaces the rows of ranges by those of files, whole files at a time, and leaves the files as they are. What was written before is
+    /// flushed first; on return all of it is durable. After a crash in the middle each range holds what it held, or nothing, or what its
+    /// files hold: the caller must know that it was at it, and do it again. Nobody else may write to the ranges meanwhile.
+    ///
+    /// # Errors
+    /// [`EngineError`], the ranges being left as by a crash.
+    fn replace(&self, disk: Arc<dyn Disk>, parts: Vec<Replacement>) -> BoxFuture<'static, Result<(), EngineError>>;
+
     /// Bytes on disk and in memory, about.
     fn size_bytes(&self) -> u64;
 
@@ -77,6 +92,42 @@ pub trait Store: StoreRead + 'static {
     fn space(&self) -> Option<Space> {
         None
     }
+}
+
+/// An order to write a sorted file.
+pub struct FileExport {
+    /// Whose rows.
+    pub view: Arc<dyn StoreRead>,
+    /// Of which column family.
+    pub cf: Cf,
+    /// Of which keys; an empty end means to the end.
+    pub range: Range<Bytes>,
+    /// Where the file goes.
+    pub disk: Arc<dyn Disk>,
+    /// Its name there; no such file may be there.
+    pub name: String,
+    /// The file takes no further row once it has about so many bytes.
+    pub max_bytes: u64,
+}
+
+/// What an export wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// Rows in the file; without any, there is no file.
+    pub rows: u64,
+    /// Where the next file begins; none: the range is exhausted.
+    pub next: Option<Bytes>,
+}
+
+/// New content for a range.
+#[derive(Debug, Clone)]
+pub struct Replacement {
+    /// Of which column family.
+    pub cf: Cf,
+    /// Which keys; an empty end means to the end.
+    pub range: Range<Bytes>,
+    /// Names of sorted files of that column family, in the order of their keys, all of them inside the range and none overlapping.
+    pub files: Vec<String>,
 }
 
 /// Changes that become visible together.

@@ -256,6 +256,10 @@ impl Disk for FileDisk {
         space_of(&self.path)
     }
 
+    fn local_path(&self, name: &str) -> Option<PathBuf> {
+        self.full_path("name", name).ok()
+    }
+
     fn simulated_sync_latency(&self) -> Option<Duration> {
         None
     }

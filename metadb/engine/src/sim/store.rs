@@ -3,8 +3,11 @@
 //!
 //! Rows are kept by version, so that cursors and snapshots stay at their moment while writes go on.
 
+mod files;
+
 use super::{Chance, Kind};
-use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Row, Store, StoreRead, WriteBatch};
+use crate::disk::Disk;
+use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, WriteBatch};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -478,6 +481,33 @@ impl Store for SimStore {
         let state = self.shared.state.read();
         let full = || state.full.then(|| EngineError::Full { path: "simulated store".to_owned() });
         state.found_bad.lock().clone().or_else(full)
+    }
+
+    fn export(&self, export: FileExport) -> BoxFuture<'static, Result<Exported, EngineError>> {
+        files::export(export).boxed()
+    }
+
+    fn replace(&self, disk: Arc<dyn Disk>, parts: Vec<Replacement>) -> BoxFuture<'static, Result<(), EngineError>> {
+        let emptied = {
+            let mut state = self.shared.state.write();
+            let batch = files::emptying(&parts, &state);
+            if batch.is_empty() { Ok(state.life) } else { state.write(batch).map(|()| state.life) }
+        };
+        let (flush, shared) = (self.flush(), Arc::downgrade(&self.shared));
+        async move {
+            let life = emptied?;
+            flush.await?;
+            for part in parts {
+                let Some(shared) = shared.upgrade() else { return Err(EngineError::Stopped { message: "closed".to_owned() }) };
+                let latency = shared.state.read().latency;
+                if !latency.is_zero() {
+                    tokio::time::sleep(latency).await;
+                }
+                files::take_in(&shared, life, &*disk, &part)?;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn size_bytes(&self) -> u64 {
