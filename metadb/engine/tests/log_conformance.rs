@@ -1,8 +1,11 @@
 //! One suite for both disks: random operations, crashes and failing syncs against a model of the log.
 //!
 //! The property: after a crash the log is what it was after some prefix of the submissions, no shorter than what was acknowledged as
-//! durable, and it goes on from there.
+//! durable, and it goes on from there. Three machines run it: a simulated one, a real disk under a process that is killed, and a real disk
+//! that loses power.
 #![cfg(not(madsim))]
+
+mod power;
 
 use bytes::Bytes;
 use metadb_engine::EngineError;
@@ -10,8 +13,10 @@ use metadb_engine::disk::{Disk, FileDisk};
 use metadb_engine::log::{GroupState, Log, LogOp, LogOptions, Record};
 use metadb_engine::sim::{Kind, SimDisk};
 use parking_lot::{Mutex, RwLock};
+use power::PowerDisk;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
-use proptest::test_runner::FileFailurePersistence;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,7 +178,10 @@ fn visible(model: &Model) -> Model {
 /// The machine under the log.
 trait Machine {
     fn disk(&self) -> Arc<dyn Disk>;
+    /// Takes it down; the log of this life is dropped after that.
     fn crash(&mut self, kind: Kind);
+    /// Starts it again, when nobody uses the disk of the last life any more.
+    fn restart(&mut self) {}
     fn fail_sync(&self);
 }
 
@@ -273,6 +281,61 @@ impl Machine for FileMachine {
     }
 }
 
+/// A real disk under a machine that really loses power.
+struct PowerMachine {
+    power: PowerDisk,
+    gate: Option<Arc<Gate>>,
+    dark: bool,
+}
+
+impl PowerMachine {
+    fn new(power: PowerDisk) -> Self {
+        let gate = Some(Self::gate(&power.fresh("log")));
+        Self { power, gate, dark: false }
+    }
+
+    fn gate(folder: &std::path::Path) -> Arc<Gate> {
+        let disk = FileDisk::open(folder).expect("a folder of our own opens");
+        Arc::new(Gate { disk, dead: RwLock::new(false), failing: Mutex::new(false) })
+    }
+
+    fn now(&self) -> &Arc<Gate> {
+        self.gate.as_ref().expect("it is up")
+    }
+}
+
+impl Machine for PowerMachine {
+    fn disk(&self) -> Arc<dyn Disk> {
+        self.now().clone()
+    }
+
+    /// A killed process cannot write any more; a machine without power cannot sync what it wrote.
+    fn crash(&mut self, kind: Kind) {
+        self.dark = kind == Kind::PowerLoss;
+        if self.dark {
+            self.power.cut().expect("the power goes");
+        }
+        *self.now().dead.write() = true;
+    }
+
+    fn restart(&mut self) {
+        let gate = self.gate.take().expect("it was up");
+        let started = std::time::Instant::now();
+        while Arc::strong_count(&gate) > 1 && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(gate);
+        if std::mem::take(&mut self.dark) {
+            self.power.restore().expect("the power comes back");
+        }
+        self.gate = Some(Self::gate(&self.power.path().join("log")));
+    }
+
+    fn fail_sync(&self) {
+        *self.now().failing.lock() = true;
+    }
+}
+
 #[derive(Default)]
 struct History {
     /// The states after each submission since the last opening; the first is the one found then.
@@ -311,8 +374,7 @@ fn options() -> LogOptions {
     LogOptions { segment_bytes: 4096, cache_bytes: 600, queue_submissions: 64, batch_bytes: 2000 }
 }
 
-async fn reopen(machine: &dyn Machine, history: &History, exact: bool) -> (Log, History) {
-    let promised = if exact { history.states.len() - 1 } else { history.promised() };
+async fn reopen(machine: &dyn Machine, history: &History, promised: usize) -> (Log, History) {
     let log = Log::open(machine.disk(), options()).await.expect("what a crash leaves can be opened");
     let seen = observe(&log).expect("what was recovered can be read");
     let survived = (promised..history.states.len()).rev().find(|at| visible(&history.states[*at]) == seen);
@@ -323,7 +385,7 @@ async fn reopen(machine: &dyn Machine, history: &History, exact: bool) -> (Log, 
     (log, History::start(found))
 }
 
-async fn run(mut machine: impl Machine, steps: Vec<Step>) {
+async fn run<M: Machine>(mut machine: M, steps: Vec<Step>) -> M {
     let mut log = Log::open(machine.disk(), options()).await.expect("an empty disk opens");
     let mut history = History::start(Model::new());
     let mut counter = 0;
@@ -347,13 +409,17 @@ async fn run(mut machine: impl Machine, steps: Vec<Step>) {
             Step::Settle => settle(&history).await,
             Step::Yield => tokio::time::sleep(Duration::from_micros(60)).await,
             Step::Crash(kind) => {
+                // Before the crash: to shut a file system down is not an instant, and a sync that overlaps it may lie.
+                let promised = history.promised();
                 machine.crash(kind);
-                (log, history) = reopen(&machine, &history, false).await;
+                drop(log);
+                machine.restart();
+                (log, history) = reopen(&machine, &history, promised).await;
             }
             Step::Close => {
                 log.close().await.expect("a healthy log closes");
                 settle(&history).await;
-                (log, history) = reopen(&machine, &history, true).await;
+                (log, history) = reopen(&machine, &history, history.states.len() - 1).await;
             }
             Step::FailSync => {
                 settle(&history).await;
@@ -369,17 +435,21 @@ async fn run(mut machine: impl Machine, steps: Vec<Step>) {
                 let (sender, answer) = tokio::sync::oneshot::channel();
                 log.submit(vec![LogOp::Forget { group: 0 }], Box::new(move |result| drop(sender.send(result))));
                 assert!(matches!(answer.await, Ok(Err(EngineError::Stopped { .. }))));
+                let promised = history.promised();
                 machine.crash(Kind::Kill);
-                (log, history) = reopen(&machine, &history, false).await;
+                drop(log);
+                machine.restart();
+                (log, history) = reopen(&machine, &history, promised).await;
             }
             Step::ReadAll => assert_eq!(observe(&log).expect("it can be read"), visible(history.last())),
         }
     }
+    machine
 }
 
-fn block_on(future: impl Future<Output = ()>) {
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime starts").block_on(future);
+    runtime.expect("a runtime starts").block_on(future)
 }
 
 fn cases(count: u32) -> ProptestConfig {
@@ -404,5 +474,20 @@ proptest! {
     #[test]
     fn real_disk(steps in proptest::collection::vec(step(), 1..40)) {
         block_on(run(FileMachine::new(), steps));
+    }
+}
+
+/// The same, on a disk that really loses what was not synced.
+#[test]
+fn real_power_failure() {
+    let Some(mut power) = PowerDisk::new() else { return };
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, max_shrink_iters: 0, ..cases(10) });
+    let strategy = proptest::collection::vec(step(), 10..40);
+    for _ in 0..runner.config().cases {
+        let mut steps = strategy.new_tree(&mut runner).expect("steps are made").current();
+        steps.push(Step::Crash(Kind::PowerLoss));
+        println!("{steps:?}");
+        let machine = PowerMachine::new(power);
+        power = block_on(run(machine, steps)).power;
     }
 }
