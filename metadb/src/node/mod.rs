@@ -49,7 +49,8 @@ const SLOW_REQUEST: Duration = Duration::from_millis(500);
 /// When the store is flushed and how much log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upkeep {
-    /// The store is flushed when the log grew by so many bytes since the last flush: it bounds the replay after a crash.
+    /// The store is flushed when the log grew by so many bytes since the last flush: it bounds the replay after a crash. About what fills
+    /// a memtable, so that it makes no flush that would not come by itself.
     pub flush_log_bytes: u64,
     /// The store is flushed at least so often, if anything changed.
     pub flush_interval: Duration,
@@ -59,7 +60,7 @@ pub struct Upkeep {
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Upkeep { flush_log_bytes: 256 << 20, flush_interval: Duration::from_secs(300), keep_log_bytes: 256 << 20 }
+        Upkeep { flush_log_bytes: 64 << 20, flush_interval: Duration::from_secs(300), keep_log_bytes: 256 << 20 }
     }
 }
 
