@@ -16,7 +16,7 @@ use metadb_proto::v1::tenant_record::State;
 use metadb_proto::{Error, seam};
 use parking_lot::Mutex;
 use shard_router::operator::Operator;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -28,8 +28,11 @@ const AT_ONCE: usize = 16;
 const TENANTS_AT_ONCE: usize = 4;
 /// How long a tenant is worked on before the others get their turn.
 const BUDGET: Duration = Duration::from_secs(10);
-/// Turns of a node that an idle tenant is left out, at most: thousands of idle tenants must cost next to nothing.
+/// Turns of a node that an idle tenant is left out, at most.
 const IDLE_TURNS: u32 = 8;
+/// Idle tenants that a node looks at in one round, at most: thousands of them must cost next to nothing. Ten thousand are then seen within
+/// nine minutes by three nodes; a tenant that gave something to do comes before them.
+const IDLE_PASSES: usize = 64;
 /// How often outcomes of old requests are forgotten, per tenant and node.
 const REQUESTS_EVERY: Duration = Duration::from_secs(60);
 /// Pause between two walks for orphans: they are rare, and a day old before they count.
@@ -93,6 +96,10 @@ struct Memory {
     /// Where the last pass stopped among contents without a name.
     behind: Option<[u8; 16]>,
     requests_forgotten: Option<Instant>,
+    /// It gave something to do at its last pass.
+    busy: bool,
+    /// When that was.
+    seen: Option<Instant>,
 }
 
 /// Collects, on behalf of one node.
@@ -147,12 +154,14 @@ impl Collector {
     /// One round over the tenants whose turn it is.
     async fn round(&self) -> Result<Collected, Error> {
         let tenants = Operator::new(self.fs.router().clone()).tenants().await?;
-        let active: Vec<u64> = tenants.iter().filter(|tenant| tenant.state() == State::Active).map(|tenant| tenant.tenant_id).collect();
+        let active: BTreeSet<u64> =
+            tenants.iter().filter(|tenant| tenant.state() == State::Active).map(|tenant| tenant.tenant_id).collect();
         self.tenants.lock().retain(|tenant_id, _| active.contains(tenant_id));
         let every_ms = u64::try_from(self.config.every.as_millis()).unwrap_or(u64::MAX).max(1);
         let turn = seam::unix_ms() / every_ms;
-        let mine = active.into_iter().filter(|tenant_id| self.content.is_first_for(&key(*tenant_id, turn)) && self.is_due(*tenant_id));
-        let mut passes = futures::stream::iter(mine).map(|tenant_id| self.pass_in_turn(tenant_id)).buffer_unordered(TENANTS_AT_ONCE);
+        let mine = active.into_iter().filter(|tenant_id| self.content.is_first_for(&key(*tenant_id, turn)));
+        let due = due(&mut self.tenants.lock(), mine);
+        let mut passes = futures::stream::iter(due).map(|tenant_id| self.pass_in_turn(tenant_id)).buffer_unordered(TENANTS_AT_ONCE);
         let mut all = Collected::default();
         while let Some(done) = passes.next().await {
             all.add(&done);
@@ -160,24 +169,20 @@ impl Collector {
         Ok(all)
     }
 
-    fn is_due(&self, tenant_id: u64) -> bool {
-        let mut tenants = self.tenants.lock();
-        let memory = tenants.entry(tenant_id).or_default();
-        let due = memory.skip == 0;
-        memory.skip = memory.skip.saturating_sub(1);
-        due
-    }
-
     async fn pass_in_turn(&self, tenant_id: u64) -> Collected {
         let done = match self.pass(tenant_id).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::debug!(tenant_id, %error, "collecting goes on at the next turn");
+                // So that those who can't be collected now do not always come before the others.
+                self.remember(tenant_id, |memory| memory.seen = Some(Instant::now()));
                 return Collected::default();
             }
         };
         self.remember(tenant_id, |memory| {
-            memory.skipped = if done.did_something() || done.more { 0 } else { (memory.skipped * 2 + 1).min(IDLE_TURNS) };
+            memory.busy = done.did_something() || done.more;
+            memory.seen = Some(Instant::now());
+            memory.skipped = if memory.busy { 0 } else { (memory.skipped * 2 + 1).min(IDLE_TURNS) };
             memory.skip = memory.skipped;
         });
         done
@@ -287,6 +292,23 @@ impl std::fmt::Debug for Collector {
     }
 }
 
+/// Who is looked at of those whose turn it is: all that gave something to do, and of the idle ones those not seen for longest.
+fn due(tenants: &mut BTreeMap<u64, Memory>, turn: impl Iterator<Item = u64>) -> Vec<u64> {
+    let (mut busy, mut idle) = (Vec::new(), Vec::new());
+    for tenant_id in turn {
+        let memory = tenants.entry(tenant_id).or_default();
+        match (memory.skip, memory.busy) {
+            (0, true) => busy.push(tenant_id),
+            (0, false) => idle.push((memory.seen, tenant_id)),
+            _ => memory.skip -= 1,
+        }
+    }
+    // Who was never seen comes first.
+    idle.sort_unstable();
+    busy.extend(idle.into_iter().take(IDLE_PASSES).map(|(_, tenant_id)| tenant_id));
+    busy
+}
+
 /// Does the steps of one ticket. `false` if the time was up before.
 async fn work_off_one(namespace: &Namespace, ticket: Vec<u8>, until: Instant) -> Result<bool, Error> {
     while namespace.collect(&ticket).await? {
@@ -309,4 +331,29 @@ fn key(tenant_id: u64, turn: u64) -> [u8; 16] {
 fn jittered(pause: Duration) -> Duration {
     let half_ms = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX).max(1);
     pause * 3 / 4 + Duration::from_millis(seam::random_u64() % half_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_tenants_come_first_and_idle_ones_in_turn() {
+        let mut tenants = BTreeMap::new();
+        let count = 3 * IDLE_PASSES as u64;
+        tenants.insert(7, Memory { busy: true, ..Memory::default() });
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 {
+            let chosen = due(&mut tenants, 0..count);
+            assert!(chosen[0] == 7 && chosen.len() == IDLE_PASSES + 1, "{chosen:?}");
+            for tenant_id in chosen.iter().skip(1) {
+                tenants.entry(*tenant_id).or_default().seen = Some(Instant::now());
+            }
+            seen.extend(chosen);
+        }
+        assert_eq!(seen.len() as u64, count, "none is left out for ever");
+        tenants.insert(8, Memory { skip: 1, ..Memory::default() });
+        assert!(due(&mut tenants, 8..9).is_empty());
+        assert_eq!(due(&mut tenants, 8..9), [8]);
+    }
 }
