@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::{Dev, pause};
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -73,4 +74,130 @@ fn a_node_tells_numbers_and_that_it_is_alive_and_ready() {
         assert!(text.contains(line), "{line} is not in {text}");
     }
     assert_eq!(get(&dev, 0, "/nothing").0, 404);
+}
+
+/// The names of metrics in an expression, without what Prometheus puts behind those of histograms.
+fn metrics_of(expression: &str) -> BTreeSet<String> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let named = words.filter(|word| word.starts_with("cairn_"));
+    named.map(|word| ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned()).collect()
+}
+
+fn deployed(file: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The anchors of a page's headings, as a forge makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| heading.to_lowercase().replace(' ', "-")).collect()
+}
+
+#[test]
+fn every_alert_says_what_to_do_and_has_its_runbook() {
+    let rules: serde_yaml_ng::Value = serde_yaml_ng::from_str(&deployed("deploy/prometheus/cairn.rules.yml")).expect("YAML");
+    let anchors = anchors(&deployed("docs/operations.md"));
+    let rules = rules["groups"][0]["rules"].as_sequence().expect("rules");
+    assert!(rules.len() >= 10, "{}", rules.len());
+    for rule in rules {
+        let name = rule["alert"].as_str().expect("a name");
+        let text = |field: &str| rule["annotations"][field].as_str().unwrap_or_else(|| panic!("{name}: no {field}"));
+        assert!(text("action").len() > 20 && text("summary").len() > 10, "{name}");
+        assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().expect("a severity")), "{name}");
+        let anchor = text("runbook_url").strip_prefix("docs/operations.md#").expect("the operators' page");
+        assert!(anchors.contains(anchor), "{name}: no heading makes {anchor}");
+        assert!(rule["for"].as_str().is_some() && rule["expr"].as_str().is_some(), "{name}");
+    }
+    serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&deployed("deploy/prometheus/prometheus.yml")).expect("YAML");
+}
+
+/// What dashboard and rules ask for, each with where.
+fn asked_for() -> Vec<(String, String)> {
+    let dashboard: serde_json::Value = serde_json::from_str(&deployed("deploy/grafana/cairn.json")).expect("JSON");
+    let mut asked = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row") {
+        let targets = panel["targets"].as_array().unwrap_or_else(|| panic!("{panel}"));
+        assert!(!targets.is_empty(), "{panel}");
+        for target in targets {
+            let found = metrics_of(target["expr"].as_str().expect("an expression"));
+            assert!(!found.is_empty(), "{target}");
+            asked.extend(found.into_iter().map(|metric| (metric, format!("the panel {}", panel["title"]))));
+        }
+    }
+    let rules: serde_yaml_ng::Value = serde_yaml_ng::from_str(&deployed("deploy/prometheus/cairn.rules.yml")).expect("YAML");
+    for rule in rules["groups"][0]["rules"].as_sequence().expect("rules") {
+        let found = metrics_of(rule["expr"].as_str().expect("an expression"));
+        asked.extend(found.into_iter().map(|metric| (metric, format!("the alert {:?}", rule["alert"]))));
+    }
+    asked
+}
+
+#[test]
+fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dev = Dev::start(&folder.path().join("data"), 3);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "some bytes").expect("written");
+    let file = file.to_str().expect("a plain path");
+    for node in 0..3 {
+        let endpoint = dev.told["nodes"][node]["grpc"].as_str().expect("an address");
+        let s3 = dev.told["nodes"][node]["s3"].as_str().expect("a URL");
+        dev.json(&["fs", "mkdir", &format!("/folder-{node}"), "--endpoint", endpoint]);
+        dev.json(&["fs", "put", file, &format!("/demo/file-{node}"), "--s3-endpoint", s3]);
+        dev.json(&["fs", "ls", "/demo", "--endpoint", endpoint]);
+    }
+    tops(&dev);
+    let texts: Vec<String> = (0..3).map(|node| get(&dev, node, "/metrics").1).collect();
+    let lines = || texts.iter().flat_map(|text| text.lines());
+    let served: BTreeSet<&str> =
+        lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next()).collect();
+    for (metric, place) in asked_for() {
+        assert!(served.contains(&*metric), "{place} asks for {metric}, which no node serves");
+    }
+    let total = |start: &str| -> f64 {
+        let numbers = lines().filter(|line| line.starts_with(start)).filter_map(|line| line.rsplit(' ').next());
+        numbers.map(|number| number.parse::<f64>().unwrap_or_else(|error| panic!("{start}: {number}: {error}"))).sum()
+    };
+    for counted in [
+        "cairn_requests_total{verb=\"transact\",outcome=\"ok\"}",
+        "cairn_request_seconds_count{verb=\"transact\"}",
+        "cairn_router_requests_total{verb=\"transact\",outcome=\"ok\"}",
+        "cairn_fs_operations_total{operation=\"create_folder\",outcome=\"ok\"}",
+        "cairn_s3_requests_total{method=\"PUT\",class=\"2xx\"}",
+        "cairn_content_written_total",
+        "cairn_log_sync_seconds_count",
+        "cairn_apply_seconds_count",
+        "cairn_commit_seconds_count",
+        "cairn_entry_commands_sum",
+        "cairn_read_rounds_total{way=\"lease\"}",
+        "cairn_hot_rows_misses_total",
+        "cairn_peer_sent_bytes_total",
+        "cairn_leader_changes_total",
+        "cairn_store_memtable_bytes{family=\"data\"}",
+    ] {
+        assert!(total(counted) > 0.0, "{counted} counted nothing");
+    }
+    assert!((total("cairn_group_is_leader") - 9.0).abs() < 0.5, "each of nine groups has one leader");
+    assert!((total("cairn_peer_up{") - 6.0).abs() < 0.5, "each of three nodes has a stream to two others");
+    assert_eq!((total("cairn_group_failed"), total("cairn_store_background_errors_total")), (0.0, 0.0));
+}
+
+/// What `cairn admin top` shows while a tenant is at work: its window is over within some seconds.
+fn tops(dev: &Dev) {
+    let mut top = serde_json::Value::Null;
+    becomes("seen at work", || {
+        dev.json(&["fs", "ls", "/demo"]);
+        top = dev.json(&["admin", "top", "--once", "--every-ms", "200"]);
+        top["tenants"].as_array().is_some_and(|tenants| tenants.iter().any(|tenant| tenant["tenant"] == "demo"))
+    });
+    let nodes = top["nodes"].as_array().expect("nodes");
+    assert!(nodes.len() == 3 && nodes.iter().all(|node| node["up"] == true && node["resident_bytes"].as_u64() > Some(1_000_000)), "{top}");
+    assert!(
+        top["groups"].as_array().is_some_and(|groups| groups.len() == 9 && groups.iter().all(|group| group["leader"].is_u64())),
+        "{top}"
+    );
+    let table = dev.run(&["admin", "top", "--once"]);
+    let text = harness::stdout(&table);
+    assert!(["REQ/S", "ENTRIES/S", "TENANT"].iter().all(|title| text.contains(title)), "{text}");
 }

@@ -74,6 +74,12 @@ level = "info,openraft=error"
 # Requests that take longer than this are told with where their time went, in milliseconds; at most ten lines a second. 0: none.
 slow_request_ms = 500
 
+[trace]
+# http://host:port of a collector that takes OTLP over gRPC: sampled requests are told there with where their time went. Empty: none.
+otlp_endpoint = ""
+# Which part of all requests is sampled: 1.0 is every one, 0.01 one in a hundred. A caller that samples has its requests sampled too.
+sample_ratio = 0.01
+
 # What placement and settings may ask for, as name = "value". Settings know data_centre, pod and host_group.
 [labels]
 "#;

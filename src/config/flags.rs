@@ -77,6 +77,7 @@ fn parse(setting: &Setting, text: &str) -> Result<Value, Failure> {
             pairs.collect::<Option<toml::Table>>().map(Value::Table).ok_or_else(|| invalid("name=value, with commas between"))
         }
         default if default.starts_with('"') => Ok(Value::String(text.to_owned())),
+        default if default.contains('.') => text.parse().map(Value::Float).map_err(|_| invalid("a number")),
         _ => text.parse().map(Value::Integer).map_err(|_| invalid("a number")),
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct NodeConfig {
     pub(crate) storage: StorageConfig,
     pub(crate) content: ContentConfig,
     pub(crate) log: LogConfig,
+    pub(crate) trace: TraceConfig,
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -102,6 +103,14 @@ pub(crate) struct LogConfig {
     pub(crate) slow_request_ms: u64,
 }
 
+/// Where sampled requests are told of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TraceConfig {
+    pub(crate) otlp_endpoint: String,
+    pub(crate) sample_ratio: f64,
+}
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -130,6 +139,7 @@ impl Default for NodeConfig {
             storage: StorageConfig::default(),
             content: ContentConfig::default(),
             log: LogConfig::default(),
+            trace: TraceConfig::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -168,6 +178,12 @@ impl Default for StorageConfig {
 impl Default for ContentConfig {
     fn default() -> Self {
         ContentConfig { collect_every_ms: 10_000, collect_after_ms: 60_000 }
+    }
+}
+
+impl Default for TraceConfig {
+    fn default() -> Self {
+        TraceConfig { otlp_endpoint: String::new(), sample_ratio: 0.01 }
     }
 }
 
@@ -219,6 +235,12 @@ impl NodeConfig {
         self.join.iter().try_for_each(|address| host_port("join", address))?;
         if self.s3.region.is_empty() {
             return Err(invalid("s3.region", "a name", "empty"));
+        }
+        if !self.trace.otlp_endpoint.is_empty() {
+            crate::telemetry::otlp::endpoint(&self.trace.otlp_endpoint)?;
+        }
+        if !(0.0..=1.0).contains(&self.trace.sample_ratio) {
+            return Err(invalid("trace.sample_ratio", "from 0.0 to 1.0", self.trace.sample_ratio));
         }
         self.validate_numbers()?;
         crate::telemetry::filter(&self.log.level)

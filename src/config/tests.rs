@@ -90,6 +90,8 @@ fn what_is_out_of_bounds_is_told_with_field_limit_and_value() {
     check(|c| c.listen = "here".into(), "listen", "here");
     check(|c| c.listen = "0.0.0.0:7401".into(), "advertise", "empty");
     check(|c| c.http.listen = "here".into(), "http.listen", "here");
+    check(|c| c.trace.sample_ratio = 1.5, "trace.sample_ratio", "1.5");
+    check(|c| c.trace.otlp_endpoint = "collector".into(), "trace.otlp_endpoint", "collector");
     check(|c| c.join = vec!["http://a:1".into()], "join", "http://a:1");
     check(|c| c.raft.election_min_ms = 200, "raft.election_min_ms", "200");
     check(|c| c.raft.election_max_ms = 300, "raft.election_max_ms", "300");

@@ -56,6 +56,7 @@ pub(crate) async fn run(config: NodeConfig, telemetry: Telemetry, mut stop: Stop
         identity = identity::establish(&config, &mut folder, &secret) => identity?,
     };
     tracing::info!(node_id = identity.node_id, cluster_id = identity.cluster_id, data = %config.data.display(), "starting");
+    crate::telemetry::otlp::start(&config.trace, identity.node_id)?;
     let wired = Box::pin(Wired::open(&config, &folder, &identity, secret)).await?;
     let closing = CancellationToken::new();
     let mut running = Running::start(&wired, &config, doors, telemetry, &closing)?;

@@ -24,6 +24,14 @@ pub(super) static RUNTIME_QUEUE: Metric =
     Metric::new_gauge("cairn_runtime_queue_depth", Unit::Count, &[], "Tasks that are ready and wait in the shared queue for a thread.");
 pub(super) static RUNTIME_BUSY: Metric =
     Metric::new_counter("cairn_runtime_busy_seconds_total", Unit::Seconds, &[], "Time that the threads spent in tasks, of all together.");
+pub(super) static SPANS_SENT: Metric =
+    Metric::new_counter("cairn_trace_spans_sent_total", Unit::Count, &[], "Spans of sampled requests that the collector took.");
+pub(super) static SPANS_DROPPED: Metric = Metric::new_counter(
+    "cairn_trace_spans_dropped_total",
+    Unit::Count,
+    &[],
+    "Spans of sampled requests that were lost: the collector did not answer, or too many waited for it.",
+);
 
 static PROCESS: &[&Metric] = &[
     &BUILD,
@@ -37,6 +45,8 @@ static PROCESS: &[&Metric] = &[
     &RUNTIME_TASKS,
     &RUNTIME_QUEUE,
     &RUNTIME_BUSY,
+    &SPANS_SENT,
+    &SPANS_DROPPED,
 ];
 
 /// The list of each part.
@@ -57,6 +67,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static Metric)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use metadb_telemetry::Kind;
     use std::collections::BTreeSet;
 
     #[test]
@@ -66,5 +77,26 @@ mod tests {
             metric.check().unwrap_or_else(|problem| panic!("{part}: {problem}"));
             assert!(names.insert(metric.name), "{} is declared twice", metric.name);
         }
+    }
+
+    fn kind(metric: &Metric) -> &'static str {
+        match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+
+    #[test]
+    fn the_operators_page_lists_every_metric_as_it_is_declared() {
+        let row = |(part, metric): (&str, &Metric)| {
+            let unit = format!("{:?}", metric.unit).to_lowercase();
+            format!("| `{}` | {part} | {} | {unit} | {} | {} |\n", metric.name, kind(metric), metric.labels.join(", "), metric.help)
+        };
+        let rows: String = all().map(row).collect();
+        let table = format!("| metric | of | kind | unit | labels | tells |\n| --- | --- | --- | --- | --- | --- |\n{rows}");
+        let page = include_str!("../../docs/operations.md");
+        let told = page.split("<!-- metrics: held to the code by a test -->\n").nth(1).and_then(|rest| rest.split("<!-- end").next());
+        assert!(told == Some(&*table), "put this table between the marks of docs/operations.md:\n{table}");
     }
 }

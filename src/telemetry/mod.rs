@@ -1,6 +1,7 @@
 //! What a node tells while it runs: log lines on standard error, for people or for programs, and numbers for whoever asks.
 
 pub(crate) mod metrics;
+pub(crate) mod otlp;
 mod process;
 mod recorder;
 pub(crate) mod text;

@@ -3,11 +3,13 @@
 //! The leader may change in the middle of a step, and two reconcilers may act at once for a moment: every step is idempotent, and what is
 //! written into the directory is conditional on what was read. Which node leads is therefore a matter of economy, not of safety.
 
+mod brief;
 pub mod plan;
 
 use crate::admin;
 use crate::operator::Operator;
 use crate::{condition, operation};
+use brief::brief;
 use metadb_proto::Error;
 use metadb_proto::directory::{self, DIRECTORY_GROUP};
 use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, TenantRecord, group_record, tenant_record};
@@ -79,8 +81,8 @@ impl Reconciler {
         for step in plan(&records, &statuses) {
             match tokio::time::timeout(STEP, self.take(&step, &records)).await {
                 Ok(Ok(taken)) => done += usize::from(taken),
-                Ok(Err(error)) => tracing::warn!(?step, %error, "step failed; it comes again"),
-                Err(_) => tracing::warn!(?step, "step took too long; it comes again"),
+                Ok(Err(error)) => tracing::warn!(step = brief(&step), %error, "step failed; it comes again"),
+                Err(_) => tracing::warn!(step = brief(&step), "step took too long; it comes again"),
             }
         }
         Ok(done)
@@ -134,7 +136,7 @@ impl Reconciler {
                 self.operator.transfer_leader(*group_id, *node_id).await?;
             }
         }
-        tracing::info!(?step, "done");
+        tracing::info!(step = brief(step), "done");
         Ok(true)
     }
 

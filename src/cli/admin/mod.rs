@@ -9,6 +9,7 @@ mod setting;
 mod status;
 mod tenant;
 mod tenant_create;
+mod top;
 
 use super::connection::Connection;
 use crate::failure::Failure;
@@ -20,6 +21,7 @@ Examples:
   cairn admin status                                   after `cairn dev`: its keys are found in ./cairn-data
   cairn admin status --endpoint 10.0.0.1:7401 --cluster-secret-file cluster.secret
   cairn admin node list -o json
+  cairn admin top                                      who is busy
   cairn admin tenant create acme
   cairn admin key create --tenant acme
   cairn admin kv scan --tenant acme
@@ -38,6 +40,8 @@ pub(crate) struct Admin {
 enum Verb {
     /// The cluster at a glance: nodes, groups, who leads.
     Status(status::Status),
+    /// Who is busy: nodes, groups and tenants, with rates, redrawn each second.
+    Top(top::Top),
     /// The nodes.
     Node(node::Node),
     /// The groups and their replicas.
@@ -59,6 +63,7 @@ impl Admin {
         let session = self.connection.operator()?;
         match self.verb {
             Verb::Status(verb) => verb.run(&session, output).await,
+            Verb::Top(verb) => verb.run(&session, output).await,
             Verb::Node(verb) => verb.run(&session, output).await,
             Verb::Group(verb) => verb.run(&session, output).await,
             Verb::Tenant(verb) => verb.run(&session, output).await,

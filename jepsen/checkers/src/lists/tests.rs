@@ -1,3 +1,5 @@
+//! Lists that were appended to: what the checker accepts, and what it must not.
+
 use super::{Transaction, check};
 use crate::Outcome;
 use std::collections::BTreeMap;
