@@ -23,6 +23,8 @@ pub const MAX_CLOCK_OFFSET: Duration = Duration::from_millis(500);
 const READING_FRESH: Duration = Duration::from_secs(2);
 /// A peer that was not heard for so long has no word any more.
 const READING_COUNTS: Duration = Duration::from_secs(300);
+/// No bound from above: later than any clock shows.
+const UNBOUNDED_MS: i64 = i64::MAX / 4;
 /// When a caller may try again that met a node with a wrong clock: another one leads by then.
 const CLOCK_RETRY: Duration = Duration::from_millis(200);
 
@@ -59,6 +61,8 @@ pub(crate) struct Clocks {
     max_offset_ms: i64,
     begin: Instant,
     peers: Mutex<BTreeMap<u64, Reading>>,
+    /// What peers said of themselves last, without being asked: it bounds their clocks from below only.
+    said: Mutex<BTreeMap<u64, Reading>>,
 }
 
 /// Between which bounds a peer's wall clock is ahead of this node's monotonic one.
@@ -70,6 +74,11 @@ struct Reading {
 }
 
 impl Reading {
+    /// Its middle, or the bound that it has.
+    fn likely_ms(&self) -> i64 {
+        if self.most_ms == UNBOUNDED_MS { self.least_ms } else { i64::midpoint(self.least_ms, self.most_ms) }
+    }
+
     fn width(&self) -> i64 {
         self.most_ms - self.least_ms
     }
@@ -82,7 +91,7 @@ impl Reading {
 impl Clocks {
     /// Of a node that has heard nobody yet.
     pub(crate) fn new(max_offset: Duration) -> Self {
-        Clocks { max_offset_ms: millis(max_offset), begin: now(), peers: Mutex::default() }
+        Clocks { max_offset_ms: millis(max_offset), begin: now(), peers: Mutex::default(), said: Mutex::default() }
     }
 
     fn monotonic_ms(&self, moment: Instant) -> i64 {
@@ -100,6 +109,13 @@ impl Clocks {
         if reading.width() <= known.width() || known.age_ms(answered) > millis(READING_FRESH) {
             *known = reading;
         }
+    }
+
+    /// Notes what a peer's wall clock showed at some moment before this one: what a node that asks nobody hears all the same.
+    pub(crate) fn heard_of(&self, peer: u64, peer_unix_ms: u64) {
+        let at_ms = self.monotonic_ms(now());
+        let least_ms = i64::try_from(peer_unix_ms).unwrap_or(i64::MAX) - at_ms - 1;
+        self.said.lock().insert(peer, Reading { least_ms, most_ms: UNBOUNDED_MS, at_ms });
     }
 
     /// The wall clock, for a proposal.
@@ -139,19 +155,31 @@ impl Clocks {
     fn compare(&self, unix_ms: u64) -> (Vec<Reading>, i64) {
         let now_ms = self.monotonic_ms(now());
         let counts = |reading: &&Reading| reading.age_ms(now_ms) <= millis(READING_COUNTS);
-        let readings = self.peers.lock().values().filter(counts).copied().collect();
+        let mut readings = self.said.lock().clone();
+        for (peer, exact) in self.peers.lock().iter() {
+            let known = readings.entry(*peer).or_insert(*exact);
+            // What was said since may only narrow it; if it contradicts, the peer's clock was set.
+            if known.at_ms <= exact.at_ms || known.least_ms <= exact.most_ms {
+                *known = Reading { least_ms: known.least_ms.max(exact.least_ms), ..*exact };
+            }
+        }
+        let readings = readings.values().filter(counts).copied().collect();
         (readings, i64::try_from(unix_ms).unwrap_or(i64::MAX) - now_ms)
     }
 }
 
 /// Whether a clock is for certain farther than `max` from more than half of the peers.
 fn disagrees(readings: &[Reading], ahead_ms: i64, max_ms: i64) -> bool {
-    let far = |reading: &&Reading| ahead_ms - reading.most_ms > max_ms || reading.least_ms - ahead_ms > max_ms;
-    readings.iter().filter(far).count() * 2 > readings.len()
+    let most = |far: usize, of: usize| far * 2 > of;
+    let behind = readings.iter().filter(|reading| reading.least_ms - ahead_ms > max_ms).count();
+    // A peer that only said what it shows can't tell that this node is ahead: it has no voice in that.
+    let bounded = || readings.iter().filter(|reading| reading.most_ms != UNBOUNDED_MS);
+    let far = bounded().filter(|reading| ahead_ms - reading.most_ms > max_ms || reading.least_ms - ahead_ms > max_ms).count();
+    most(behind, readings.len()) || most(far, bounded().count())
 }
 
 fn offset(readings: &[Reading], ahead_ms: i64) -> i64 {
-    let mut offsets: Vec<i64> = readings.iter().map(|reading| ahead_ms - i64::midpoint(reading.least_ms, reading.most_ms)).collect();
+    let mut offsets: Vec<i64> = readings.iter().map(|reading| ahead_ms - reading.likely_ms()).collect();
     offsets.sort_unstable();
     offsets.get(offsets.len() / 2).copied().unwrap_or(0)
 }
@@ -179,6 +207,13 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_was_not_asked_excuses_nobody() {
+        let said = Reading { most_ms: UNBOUNDED_MS, ..exactly(0) };
+        assert!(disagrees(&[exactly(0), said], 9_000, 500) && !disagrees(&[said, said], 9_000, 500));
+        assert!(disagrees(&[said, said], -9_000, 500) && !disagrees(&[exactly(0), said], 0, 500));
+    }
+
+    #[test]
     fn a_slow_network_accuses_nobody() {
         let vague = Reading { least_ms: -2_000, most_ms: 10, at_ms: 0 };
         assert!(!disagrees(&[vague, vague], -1_500, 500), "it may be right");
@@ -201,6 +236,18 @@ mod tests {
         assert_eq!(clocks.problem(), None);
         assert!(clocks.problem_at(true_ms + 60_000).is_some_and(|problem| problem.contains("2 peers, more than 500 ms")));
         assert!(clocks.problem_at(true_ms - 60_000).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_asks_nobody_still_notices_that_it_is_late() {
+        let clocks = Clocks::new(MAX_CLOCK_OFFSET);
+        let true_ms = seam::unix_ms();
+        clocks.heard_of(2, true_ms);
+        assert!(clocks.problem_at(true_ms - 5_000).is_some() && clocks.problem_at(true_ms).is_none());
+        assert_eq!(clocks.problem_at(true_ms + 5_000), None, "the message may have taken long");
+        let moment = now();
+        clocks.heard(2, moment, moment, true_ms);
+        assert!(clocks.problem_at(true_ms + 5_000).is_some());
     }
 
     #[tokio::test]

@@ -67,7 +67,8 @@ pub enum Fault {
     Pause,
     /// The same for the node that leads most, for longer than its leases.
     PauseLeader,
-    /// A leader and one follower do not hear each other; when that one would be elected, the other follower dies and comes back at once.
+    /// A leader does not hear one follower; when that one would be elected, the other follower dies, and comes back at once behind the
+    /// same cut.
     Blink,
     /// A node leaves in good order, and is started again at the end.
     Stop,

@@ -20,8 +20,8 @@ pub struct Plan {
     pub nodes: usize,
     /// How long faults are made, in virtual time.
     pub chaos: Duration,
-    /// Clients of each workload: registers, keys written once, trees, banks, lists.
-    pub clients: [usize; 5],
+    /// Clients of each workload: registers, keys written once, trees, banks, lists, repeaters.
+    pub clients: [usize; 6],
     /// Virtual time after which a run is taken for stuck.
     pub limit: Duration,
     /// A deliberate bug, to see that it is caught.
@@ -30,7 +30,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { nodes: 3, chaos: Duration::from_secs(12), clients: [4, 2, 3, 2, 2], limit: Duration::from_secs(300), planted: None }
+        Plan { nodes: 3, chaos: Duration::from_secs(12), clients: [4, 2, 3, 2, 2, 2], limit: Duration::from_secs(300), planted: None }
     }
 }
 
@@ -111,7 +111,7 @@ fn simulate(seed: u64, plan: Plan) -> Report {
 async fn scenario(seed: u64, plan: Plan) -> Report {
     metadb_proto::seam::simulated::plant(plan.planted.and_then(Planted::server));
     let trace = Trace::new();
-    let shared = Shared::new(trace.clone(), plan.planted);
+    let shared = Shared::new(trace.clone(), plan.planted, crate::cluster::is_wild(seed));
     let cluster = Arc::new(Cluster::new(plan.nodes, seed, plan.planted, &trace));
     let stop_watching = Arc::new(AtomicBool::new(false));
     let watching = {
@@ -185,7 +185,7 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
 }
 
 /// Clients of every workload, each on a machine of its own.
-fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 5]) -> Vec<tokio::task::JoinHandle<()>> {
+fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 6]) -> Vec<tokio::task::JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (workload, count) in counts.into_iter().enumerate() {
         for _ in 0..count {
@@ -196,7 +196,8 @@ fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 
                 1 => at.spawn(workload::once::run(client)),
                 2 => at.spawn(workload::tree::run(client)),
                 3 => at.spawn(workload::bank::run(client)),
-                _ => at.spawn(workload::lists::run(client)),
+                4 => at.spawn(workload::lists::run(client)),
+                _ => at.spawn(workload::again::run(client)),
             });
         }
     }

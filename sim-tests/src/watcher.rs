@@ -50,7 +50,7 @@ impl Seen {
 
 /// Looks until the task is dropped by its owner through `stop`.
 pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::AtomicBool) -> Seen {
-    let mut seen = Seen::default();
+    let mut seen = Seen { judge: Judge::excusing_reads(cluster.is_wild() || !cluster.judges_reads()), ..Seen::default() };
     let mut known = BTreeSet::new();
     drop(probe::take());
     for look in 1_u64.. {
@@ -58,13 +58,13 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
             break;
         }
         tokio::time::sleep(LOOK).await;
-        judge_steps(cluster, &mut seen.judge);
+        judge_steps(cluster, &mut seen.judge, trace);
         cluster.tend();
         for machine in cluster.machines() {
             let Some(node) = machine.node() else { continue };
             for group in node.groups() {
                 let status = group.status();
-                seen.judge.step(&stands(node.node_id(), &status));
+                let _ = seen.judge.step(&stands(node.node_id(), &status));
                 let installed = group.snapshots_installed();
                 if seen.installed.insert((node.node_id(), machine.lives(), status.group_id), installed).unwrap_or(0) < installed {
                     trace.event(format_args!("node {} installed a snapshot of group {}", node.node_id(), status.group_id));
@@ -82,16 +82,19 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
             seen.samples.extend(samples(cluster, trace).await);
         }
     }
-    judge_steps(cluster, &mut seen.judge);
+    judge_steps(cluster, &mut seen.judge, trace);
     seen
 }
 
 /// All that replicas did since this was last called.
-fn judge_steps(cluster: &Cluster, judge: &mut Judge) {
+fn judge_steps(cluster: &Cluster, judge: &mut Judge, trace: &Trace) {
     for event in probe::take() {
         let machine = cluster.machines().iter().find(|machine| machine.placed_at() == event.machine);
         let Some(identity) = machine.and_then(|machine| machine.identity()) else { continue };
-        judge.step(&raft::Event { node_id: identity.node_id, group_id: event.group_id, what: what(event.did) });
+        let event = raft::Event { node_id: identity.node_id, group_id: event.group_id, what: what(event.did) };
+        if !judge.step(&event) {
+            trace.event(format_args!("an invariant is broken by {event:?}"));
+        }
     }
 }
 
@@ -117,6 +120,8 @@ fn what(did: Did) -> raft::What {
         Did::Purged { through } => raft::What::Purged { through },
         Did::Flushed { through } => raft::What::Flushed { through },
         Did::Applied { entries: applied } => raft::What::Applied { entries: entries(applied) },
+        Did::Asked { read } => raft::What::Asked { read },
+        Did::ReadAt { read, index } => raft::What::ReadAt { read, index },
         Did::Installed { through } => raft::What::Installed { through },
     }
 }

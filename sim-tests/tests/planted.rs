@@ -37,14 +37,15 @@ fn what_counts_before_it_is_on_disk_is_caught() {
 
 #[test]
 fn reads_that_may_be_old_are_caught() {
-    caught(Planted::Server(Bug::ReadWithoutLease), 6);
-    caught(Planted::Server(Bug::ReadBeforeApplied), 15);
+    caught(Planted::Server(Bug::ReadWithoutLease), 15);
 }
 
 #[test]
 fn requests_done_twice_and_snapshots_with_less_are_caught() {
     caught(Planted::Server(Bug::RememberedIsNotChecked), 4);
     caught(Planted::Server(Bug::SnapshotWithoutRow), 9);
+    caught(Planted::Server(Bug::SnapshotWithoutRequests), 12);
+    caught(Planted::Server(Bug::ClockIsBelieved), 12);
 }
 
 #[test]

@@ -57,8 +57,6 @@ bugs! {
     ConditionIsNotChecked "condition-is-not-checked",
     /// One transaction in five loses its last operation.
     TransactionIsTorn "transaction-is-torn",
-    /// A write whose end is not known is told as not done.
-    UnknownIsToldAsFailed "unknown-is-told-as-failed",
     /// A read that allows some staleness is answered by any replica, however stale.
     StalenessIsNotBounded "staleness-is-not-bounded",
     /// A wall clock that is far from all others is believed.

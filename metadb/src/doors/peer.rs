@@ -36,11 +36,11 @@ impl PeerDoor {
         PeerServer::new(self).max_decoding_message_size(PEER_MESSAGE_BYTES).max_encoding_message_size(PEER_MESSAGE_BYTES)
     }
 
-    async fn admit(&self, metadata: &MetadataMap) -> Result<(), Error> {
+    async fn admit(&self, metadata: &MetadataMap) -> Result<u64, Error> {
         let who = principal(&self.0, metadata).await?;
         who.authorize(Action::Replicate)?;
         match who {
-            Principal::Node(_) => self.is_meant(metadata),
+            Principal::Node(node_id) => self.is_meant(metadata).map(|()| node_id),
             Principal::Operator(_) | Principal::Tenant { .. } => Err(Error::Denied { message: format!("{who} is not a node") }),
         }
     }
@@ -62,9 +62,9 @@ impl Peer for PeerDoor {
 
     async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
         let (metadata, _, incoming) = request.into_parts();
-        self.admit(&metadata).await?;
+        let peer = self.admit(&metadata).await?;
         let (answers, outgoing) = mpsc::channel(FRAMES_AHEAD);
-        tokio::spawn(answer_all(Arc::clone(&self.0.node), incoming, answers));
+        tokio::spawn(answer_all(Arc::clone(&self.0.node), peer, incoming, answers));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
@@ -82,7 +82,7 @@ impl Peer for PeerDoor {
 
 type Answering = BoxFuture<'static, PeerMessage>;
 
-async fn answer_all(node: Arc<Node>, mut incoming: Streaming<PeerFrame>, answers: mpsc::Sender<Result<PeerFrame, Status>>) {
+async fn answer_all(node: Arc<Node>, peer: u64, mut incoming: Streaming<PeerFrame>, answers: mpsc::Sender<Result<PeerFrame, Status>>) {
     let mut under_way: FuturesUnordered<Answering> = FuturesUnordered::new();
     let mut ready: Vec<PeerMessage> = Vec::new();
     loop {
@@ -102,6 +102,7 @@ async fn answer_all(node: Arc<Node>, mut incoming: Streaming<PeerFrame>, answers
             }
             frame = incoming.message(), if under_way.len() < UNDER_WAY && ready.len() < FRAME_MESSAGES => match frame {
                 Ok(Some(frame)) => {
+                    node.clocks().heard_of(peer, frame.unix_ms);
                     for message in frame.messages {
                         #[cfg(madsim)]
                         come_again(&node, &message);

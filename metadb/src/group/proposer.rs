@@ -10,7 +10,6 @@ use crate::raft::Answer;
 use crate::raft::replica::Replica;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version};
 use metadb_telemetry::trace::{Context, Span};
 use std::sync::Arc;
@@ -123,9 +122,6 @@ impl Proposer {
 }
 
 fn unknown(message: &str) -> Error {
-    if planted::is(Bug::UnknownIsToldAsFailed) {
-        return late();
-    }
     Error::UnknownOutcome { message: message.to_owned() }
 }
 

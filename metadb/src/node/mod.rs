@@ -277,6 +277,11 @@ impl Node {
         }
     }
 
+    /// What it knows of its peers' clocks.
+    pub(crate) fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
     /// Its settings.
     #[must_use]
     pub fn config(&self) -> &NodeConfig {

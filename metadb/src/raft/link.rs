@@ -422,7 +422,7 @@ impl Session {
         if let (None, Some(message)) = (self.asked, messages.first()) {
             self.asked = Some((message.id, clock::now()));
         }
-        if messages.is_empty() { None } else { Some(PeerFrame { messages, unix_ms: 0 }) }
+        if messages.is_empty() { None } else { Some(PeerFrame { messages, unix_ms: seam::unix_ms() }) }
     }
 
     fn register(&mut self, outgoing: Outgoing) -> PeerMessage {

@@ -5,7 +5,7 @@ use super::codec::encode_entry;
 use super::{Entry, Vote};
 use metadb_proto::seam::simulated;
 use openraft::EntryPayload;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 /// An entry, as far as invariants care.
@@ -78,6 +78,18 @@ pub enum Did {
         /// The entries.
         entries: Vec<Written>,
     },
+    /// Somebody asks for the index that a read must see.
+    Asked {
+        /// Number of the question.
+        read: u64,
+    },
+    /// The answer.
+    ReadAt {
+        /// Number of the question.
+        read: u64,
+        /// The index.
+        index: u64,
+    },
     /// A snapshot took the place of the state.
     Installed {
         /// Up to here.
@@ -97,6 +109,7 @@ pub struct Event {
 }
 
 thread_local! {
+    static READS: Cell<u64> = const { Cell::new(0) };
     static EVENTS: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
 }
 
@@ -113,6 +126,16 @@ pub(crate) fn tell(group_id: u32, did: impl FnOnce() -> Did) {
             events.push(Event { machine: simulated::machine(), group_id, did: did() });
         }
     });
+}
+
+/// Somebody asks for the index that a read must see; gives the question's number.
+pub(crate) fn ask(group_id: u32) -> u64 {
+    let read = READS.with(|reads| {
+        reads.set(reads.get() + 1);
+        reads.get()
+    });
+    tell(group_id, || Did::Asked { read });
+    read
 }
 
 /// An entry, as far as invariants care.

@@ -380,6 +380,15 @@ impl Replica {
 
     /// The index that must be applied for a read that began before this call to see every write that was answered before it.
     pub(crate) async fn read_index(&self) -> Result<u64, Error> {
+        #[cfg(madsim)]
+        let read = super::probe::ask(self.group_id);
+        let index = self.confirmed_index().await?;
+        #[cfg(madsim)]
+        super::probe::tell(self.group_id, || super::probe::Did::ReadAt { read, index });
+        Ok(index)
+    }
+
+    async fn confirmed_index(&self) -> Result<u64, Error> {
         if planted::is(Bug::ReadWithoutLease) {
             return Ok(self.progress.applied().position.map_or(0, |id| id.index));
         }

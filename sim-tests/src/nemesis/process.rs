@@ -43,6 +43,8 @@ async fn blink(cluster: &Cluster, node: usize) -> Felt {
     cluster.cut(leader, rival);
     cluster.cut(rival, leader);
     sleep_up_to(RIVAL_WAITS.start, RIVAL_WAITS.end).await;
+    cluster.cut(leader, forgetful);
+    cluster.cut(forgetful, leader);
     cluster.kill(forgetful);
     cluster.restart(forgetful);
     Felt::ByLoss { node: leader, led }

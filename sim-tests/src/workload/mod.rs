@@ -4,6 +4,7 @@
 //! without its request id. An error that says "nothing was done" is recorded as a failure, and so put to the test; only
 //! [`Error::UnknownOutcome`] leaves an operation open.
 
+pub mod again;
 pub mod bank;
 pub mod final_reads;
 pub mod flood;
@@ -53,12 +54,14 @@ pub struct Shared {
     pub stop: Arc<std::sync::atomic::AtomicBool>,
     /// A deliberate bug, to see that it is caught.
     pub planted: Option<Planted>,
+    /// Whether clocks go beyond what the server allows for.
+    pub wild: bool,
 }
 
 impl Shared {
     /// Nothing recorded yet.
     #[must_use]
-    pub fn new(trace: Trace, planted: Option<Planted>) -> Self {
+    pub fn new(trace: Trace, planted: Option<Planted>, wild: bool) -> Self {
         Shared {
             trace,
             registers: Arc::new(Mutex::new(History::new())),
@@ -73,6 +76,7 @@ impl Shared {
             slowest_ns: Arc::default(),
             stop: Arc::default(),
             planted,
+            wild,
         }
     }
 

@@ -87,6 +87,18 @@ pub enum What {
         /// Which.
         entries: Vec<Entry>,
     },
+    /// Somebody asks for the index that a read must see.
+    Asked {
+        /// Number of the question, in the whole history.
+        read: u64,
+    },
+    /// The answer.
+    ReadAt {
+        /// Number of the question.
+        read: u64,
+        /// The index.
+        index: u64,
+    },
     /// A snapshot took the place of the state.
     Installed {
         /// Up to here.
@@ -157,6 +169,10 @@ pub struct Model {
     pub leaders: BTreeMap<(u32, u64), u64>,
     /// What was applied first at an index of a group, and by whom.
     pub applied: BTreeMap<(u32, u64), (Entry, u64)>,
+    /// Up to where leaders have applied, and so may have answered, by group.
+    pub answered: BTreeMap<u32, u64>,
+    /// Up to where leaders had applied when a read was asked for, by its number.
+    pub asked: BTreeMap<u64, u64>,
 }
 
 impl Model {
@@ -199,6 +215,11 @@ impl Model {
             }
             What::Flushed { through } => replica.flushed = *through.max(&replica.flushed),
             What::Applied { entries } => {
+                let leads = replica.vote.is_some_and(|(_, candidate, leads)| leads && candidate == event.node_id);
+                if let Some(last) = entries.last().filter(|_| leads) {
+                    let answered = self.answered.entry(event.group_id).or_default();
+                    *answered = last.index.max(*answered);
+                }
                 for entry in entries {
                     replica.applied = entry.index;
                     self.applied.entry((event.group_id, entry.index)).or_insert_with(|| (entry.clone(), event.node_id));
@@ -208,6 +229,10 @@ impl Model {
                 replica.applied = *through;
                 replica.flushed = *through.max(&replica.flushed);
             }
+            What::Asked { read } => {
+                self.asked.insert(*read, self.answered.get(&event.group_id).copied().unwrap_or(0));
+            }
+            What::ReadAt { read, .. } => drop(self.asked.remove(read)),
             What::Stands(positions) => replica.stands = Some(*positions),
         }
     }
