@@ -78,6 +78,17 @@ static HOT_HITS: Metric =
     Metric::new_counter("cairn_hot_rows_hits_total", Unit::Count, &["group"], "Latest rows found in the cache of hot rows.");
 static HOT_MISSES: Metric =
     Metric::new_counter("cairn_hot_rows_misses_total", Unit::Count, &["group"], "Latest rows that had to be looked up in the store.");
+static DISK_FREE: Metric =
+    Metric::new_gauge("cairn_disk_free_bytes", Unit::Bytes, &[], "Room on the fullest of the disks that the node writes to.");
+static DISK_RESERVE: Metric = Metric::new_gauge("cairn_disk_reserve_bytes", Unit::Bytes, &[], "Room below which the node is read-only.");
+static DISK_FULL: Metric =
+    Metric::new_gauge("cairn_disk_full", Unit::Flag, &[], "Whether the node is read-only for want of room on a disk.");
+static QUARANTINED: Metric = Metric::new_gauge(
+    "cairn_replicas_quarantined",
+    Unit::Count,
+    &[],
+    "Replicas that are out of service until they are rebuilt from their peers.",
+);
 static PEER_UP: Metric = Metric::new_gauge("cairn_peer_up", Unit::Flag, &["peer"], "Whether the stream to another node is open.");
 static PEER_CONNECTS: Metric =
     Metric::new_counter("cairn_peer_connects_total", Unit::Count, &["peer"], "Streams to another node that were opened.");
@@ -104,6 +115,10 @@ pub static ALL: &[&Metric] = &[
     &READ_ROUND_READERS,
     &LEADER_CHANGES,
     &NODE_UPTIME,
+    &DISK_FREE,
+    &DISK_RESERVE,
+    &DISK_FULL,
+    &QUARANTINED,
     &GROUPS,
     &GROUP_LEADS,
     &GROUP_LED,
@@ -291,4 +306,14 @@ pub(crate) fn observe_node(uptime: Duration, roles: &[(&'static str, usize)], sa
     for (role, count) in roles {
         samples.with(&GROUPS, &[role], *count);
     }
+}
+
+/// Tells of the node's disks, and of what does not read back on them.
+pub(crate) fn observe_disks(disk: Option<&metadb_proto::v1::DiskStatus>, is_full: bool, quarantined: usize, samples: &mut Samples) {
+    if let Some(disk) = disk {
+        samples.set(&DISK_FREE, disk.free_bytes);
+        samples.set(&DISK_RESERVE, disk.reserve_bytes);
+    }
+    samples.set(&DISK_FULL, is_full);
+    samples.set(&QUARANTINED, quarantined);
 }

@@ -81,8 +81,8 @@ struct Shared {
 /// Where the store is, and what was found to be wrong with it.
 struct Place {
     path: PathBuf,
-    /// The first thing that did not read back. It stays.
-    corrupt: Mutex<Option<EngineError>>,
+    /// The first thing that did not read back, or else the first that the device refused. It stays.
+    broken: Mutex<Option<EngineError>>,
     /// Whether the last write or flush found no room.
     full: AtomicBool,
 }
@@ -104,7 +104,7 @@ impl RocksStore {
         let families = COLUMN_FAMILIES.map(|cf| ColumnFamilyDescriptor::new(name(cf), family_options(cf, &cache, options)));
         let mut database = database_options(options);
         observe::count(&mut database);
-        let place = Arc::new(Place { path: path.to_path_buf(), corrupt: Mutex::default(), full: AtomicBool::new(false) });
+        let place = Arc::new(Place { path: path.to_path_buf(), broken: Mutex::default(), full: AtomicBool::new(false) });
         let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| place.failure("open", &error))?;
         let shared = Shared { db: Arc::new(db), place, options: database, settings: options.clone() };
         shared.tidy();
@@ -211,9 +211,17 @@ fn family(db: &DB, cf: Cf) -> &ColumnFamily {
 impl Place {
     /// Translates an error, and remembers what does not pass by itself.
     fn failure(&self, operation: &'static str, error: &rocksdb::Error) -> EngineError {
+        let refused = error.kind() == rocksdb::ErrorKind::IOError;
         let error = translate(operation, &self.path, error);
-        if matches!(error, EngineError::Corrupt { .. }) {
-            self.corrupt.lock().get_or_insert_with(|| error.clone());
+        let mut broken = self.broken.lock();
+        match error {
+            EngineError::Corrupt { .. } if !matches!(*broken, Some(EngineError::Corrupt { .. })) => *broken = Some(error.clone()),
+            EngineError::Io { .. } if refused && broken.is_none() => *broken = Some(error.clone()),
+            EngineError::Corrupt { .. }
+            | EngineError::Io { .. }
+            | EngineError::Full { .. }
+            | EngineError::Foreign { .. }
+            | EngineError::Stopped { .. } => {}
         }
         error
     }
@@ -341,7 +349,7 @@ impl Store for RocksStore {
     fn trouble(&self) -> Option<EngineError> {
         let place = &self.shared.place;
         let full = || place.full.load(Ordering::Relaxed).then(|| EngineError::Full { path: place.path.display().to_string() });
-        place.corrupt.lock().clone().or_else(full)
+        place.broken.lock().clone().or_else(full)
     }
 
     fn space(&self) -> Option<Space> {

@@ -83,7 +83,7 @@ pub trait Store: StoreRead + 'static {
     fn observe(&self, _samples: &mut Samples) {}
 
     /// What is wrong with the store or its disk, if anything is: [`EngineError::Corrupt`] once something did not read back,
-    /// [`EngineError::Full`] while there is no room for what was written last.
+    /// [`EngineError::Io`] once the device refused something, [`EngineError::Full`] while there is no room for what was written last.
     fn trouble(&self) -> Option<EngineError> {
         None
     }

@@ -320,6 +320,8 @@ impl Node {
         let led = groups.iter().filter(|group| group.is_leader()).count();
         let roles = [("leader", led), ("other", groups.len() - led), ("failed", self.failed.lock().len())];
         metrics::observe_node(self.started.elapsed(), &roles, samples);
+        let is_full = self.room.room() != room::Room::Plenty;
+        metrics::observe_disks(self.room.status().as_ref(), is_full, self.quarantined(), samples);
     }
 
     /// The group of that id, if this node has a replica of it.

@@ -480,7 +480,8 @@ impl Store for SimStore {
     fn trouble(&self) -> Option<EngineError> {
         let state = self.shared.state.read();
         let full = || state.full.then(|| EngineError::Full { path: "simulated store".to_owned() });
-        state.found_bad.lock().clone().or_else(full)
+        let stopped = || state.stopped.map(|message| EngineError::Stopped { message: message.to_owned() });
+        state.found_bad.lock().clone().or_else(stopped).or_else(full)
     }
 
     fn export(&self, export: FileExport) -> BoxFuture<'static, Result<Exported, EngineError>> {
