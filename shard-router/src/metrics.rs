@@ -55,7 +55,7 @@ pub static ALL: &[&Metric] = &[
 /// The kinds of requests, as labels have them.
 pub(crate) const VERBS: [&str; 5] = ["get", "multi_get", "scan", "walk", "transact"];
 /// How requests end: well, or with an error of this number.
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 14] = [
     "ok",
     "conflict",
     "moved",
@@ -69,9 +69,10 @@ const OUTCOMES: [&str; 13] = [
     "unauthenticated",
     "corrupt",
     "internal",
+    "suspended",
 ];
 
-const _: () = assert!(ErrorKind::Internal as usize + 1 == OUTCOMES.len(), "every kind of error has its word");
+const _: () = assert!(ErrorKind::Internal as usize + 2 == OUTCOMES.len(), "every kind of error has its word, the last that of Suspended");
 
 /// The place of a scan among them.
 pub(crate) const SCAN: usize = 2;
@@ -99,7 +100,7 @@ static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
 
 /// Counts a request that is over.
 pub(crate) fn answered<T>(verb: usize, took: Duration, result: &Result<T, Error>) {
-    let outcome = result.as_ref().err().map_or(0, |error| error.kind() as usize);
+    let outcome = result.as_ref().err().map_or(0, |error| (error.kind() as usize).min(OUTCOMES.len() - 1));
     HANDLES.requests[verb][outcome].increment(1);
     HANDLES.seconds[verb].record(took);
 }

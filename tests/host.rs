@@ -1,0 +1,73 @@
+//! A good host through the real binary: a flood neither grows without bound nor crowds out who asks seldom.
+
+#[expect(dead_code, reason = "each test file uses its part of the harness")]
+mod harness;
+
+use harness::Dev;
+use metadb_proto::Error;
+use metadb_proto::principal::Token;
+use shard_router::{Client, Router, RouterConfig, operation};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Most of the flood's requests that may wait.
+const LINE: u64 = 40;
+
+/// Writes again and again until told to stop; counts what was served and what was refused.
+async fn flood(client: Client, stop: Arc<AtomicBool>, counts: Arc<[AtomicU64; 2]>) {
+    while !stop.load(Ordering::Relaxed) {
+        let put = vec![operation::put("flood", vec![7; 300])];
+        match client.transact(vec![], put).await {
+            Ok(_) => counts[0].fetch_add(1, Ordering::Relaxed),
+            Err(Error::Exhausted { .. }) => counts[1].fetch_add(1, Ordering::Relaxed),
+            Err(error) => panic!("{error}"),
+        };
+    }
+}
+
+#[test]
+fn a_flood_is_bounded_and_a_rare_asker_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dev = Dev::start(&folder.path().join("data"), 1);
+    dev.json(&["admin", "setting", "set", "host.writes_in_flight", "4"]);
+    dev.json(&["admin", "setting", "set", "tenant.queue_requests", &LINE.to_string()]);
+    let tenant = |name: &str| dev.json(&["admin", "tenant", "create", name])["id"].as_u64().expect("an id");
+    let (flooding, victim) = (tenant("flooding"), tenant("victim"));
+    let key = dev.json(&["admin", "key", "create", "--operator"]);
+    let token = Token::for_key(key["access_key_id"].as_str().expect("an id"), key["secret_access_key"].as_str().expect("a secret"));
+    let seeds = vec![dev.told["nodes"][0]["grpc"].as_str().expect("an address").to_owned()];
+    let at_door = |tenant: u64| {
+        let status = dev.json(&["admin", "status"]);
+        let lines = status["waiting"].as_array().expect("a list").clone();
+        lines.into_iter().find(|line| line["tenant_id"] == tenant && line["lane"] == "writes").unwrap_or_default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
+    // One router for all: what waits of one tenant must not keep the other's requests on the same stream from coming in.
+    let router = runtime.block_on(async { Router::new(RouterConfig { seeds, token, ..RouterConfig::default() }) });
+    let floods: Vec<_> = (0..200).map(|_| runtime.spawn(flood(router.tenant(flooding), Arc::clone(&stop), Arc::clone(&counts)))).collect();
+    let mut served_before = 0;
+    for round in 0..10 {
+        runtime.block_on(async {
+            let victim = router.tenant(victim).with_deadline(Duration::from_secs(30));
+            for n in 0..10 {
+                victim.transact(vec![], vec![operation::put(format!("{round}/{n}"), "v")]).await.expect("served");
+            }
+        });
+        let line = at_door(flooding);
+        assert!(line["requests"].as_u64().is_some_and(|requests| requests <= LINE), "{line}");
+        let served = counts[0].load(Ordering::Relaxed);
+        // Alone it may have everything, and together it still has its turns.
+        assert!(served > served_before, "the flood is served too");
+        served_before = served;
+    }
+    let (line, of_victim) = (at_door(flooding), at_door(victim));
+    assert!(line["refused_total"].as_u64().is_some_and(|refused| refused > 0), "200 clients do not fit {LINE} places: {line}");
+    assert_eq!(of_victim["refused_total"].as_u64().unwrap_or(0), 0, "the victim is never turned away: {of_victim}");
+    stop.store(true, Ordering::Relaxed);
+    for flood in floods {
+        runtime.block_on(flood).expect("no error but the one that it was told to expect");
+    }
+    assert_eq!(at_door(flooding)["requests"].as_u64().unwrap_or(0), 0, "nothing is left behind");
+}
