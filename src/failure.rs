@@ -13,7 +13,8 @@ Exit codes:
   4  it exists already, or somebody else changed it meanwhile
   5  the cluster can't answer now; nothing was done
   6  the outcome is not known: it may or may not have been done
-  7  denied, or the credentials are missing or wrong";
+  7  denied, or the credentials are missing or wrong
+  8  asked and answered, and there are problems (`cairn admin status`; --exit-zero makes it 0)";
 
 /// Why the process ends, for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub(crate) enum Code {
     Unavailable = 5,
     UnknownOutcome = 6,
     Denied = 7,
+    Problems = 8,
 }
 
 /// A command that failed.
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_help_documents_every_code() {
-        for code in 0..=7 {
+        for code in 0..=8 {
             assert!(EXIT_CODES.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))), "{code}");
         }
     }

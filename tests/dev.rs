@@ -18,6 +18,8 @@ fn three_nodes_come_up_survive_a_death_stop_cleanly_and_go_on() {
     assert!(status["nodes"].as_array().expect("nodes").iter().all(|node| node["up"] == true), "{status}");
     assert_eq!((status["groups"].as_u64(), status["groups_without_leader"].as_array().map(Vec::len)), (Some(9), Some(0)), "{status}");
 
+    assert_eq!((&status["problems"], &status["feature_level"]), (&serde_json::json!([]), &serde_json::json!(2)), "{status}");
+
     // A second start on the same folder is refused while the first one runs.
     let second = harness::run(&["dev", "--data", data.to_str().expect("a plain path")]);
     assert_eq!(second.status.code(), Some(4), "{}", stderr(&second));
@@ -169,4 +171,22 @@ fn the_bytes_of_what_is_deleted_are_freed_on_every_node() {
     becomes(3);
     dev.json(&["fs", "rm", "/demo/file"]);
     becomes(0);
+}
+
+#[test]
+fn status_lists_what_is_wrong_and_exits_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut dev = Dev::start(&folder.path().join("data"), 3);
+    // A paused node is neither up nor gone: it must not hold the display up.
+    let pid = dev.told["nodes"][2]["pid"].as_i64().expect("a pid");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it is ours");
+    let status = dev.json(&["admin", "status", "--exit-zero"]);
+    let down = status["problems"].as_array().expect("a list").iter().find(|problem| problem["kind"] == "node_down");
+    let told = dev.fails(8, &["admin", "status"]);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is ours");
+    let down = down.unwrap_or_else(|| panic!("{status}"));
+    assert!(down["node"].is_u64() && down["message"].as_str().is_some_and(|text| text.contains("no answer within")), "{down}");
+    assert!(told.contains("problem"), "{told}");
+    assert!(dev.stop(), "and goes on");
 }

@@ -145,6 +145,24 @@ fn without_a_cluster_every_verb_says_what_to_do() {
 }
 
 #[test]
+fn an_endpoint_that_is_none_is_an_argument_error_and_one_where_nobody_is_is_told_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("cluster.secret");
+    std::fs::write(&secret, "ab".repeat(32)).expect("written");
+    let secret = secret.to_str().expect("a plain path");
+    let status = |endpoint: &str| run(&["admin", "status", "--endpoint", endpoint, "--cluster-secret-file", secret]);
+    let nonsense = status("nonsense");
+    assert_eq!(nonsense.status.code(), Some(2), "{}", stderr(&nonsense));
+    assert!(stderr(&nonsense).contains("--endpoint") && stderr(&nonsense).contains("host:port"), "{}", stderr(&nonsense));
+    let nobody = status("127.0.0.1:1,127.0.0.1:2");
+    assert_eq!(nobody.status.code(), Some(5), "{}", stderr(&nobody));
+    let told = stderr(&nobody);
+    assert!(told.contains("127.0.0.1:1: Connection refused") && told.contains("127.0.0.1:2: Connection refused"), "{told}");
+    let help = stdout(&run(&["admin", "status", "--help"]));
+    assert!(help.contains("Exit code: 0 when all is well, 8"), "{help}");
+}
+
+#[test]
 fn shells_get_completions_and_people_get_exit_codes() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run(&["completions", shell]);

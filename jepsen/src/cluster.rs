@@ -55,6 +55,12 @@ pub enum ClusterError {
         /// Which node.
         node: String,
     },
+    /// A node answered, and denies what was asked.
+    #[error("refused: {message}")]
+    Refused {
+        /// Which node, and its words.
+        message: String,
+    },
     /// No node answered with what was asked.
     #[error("no node answers: {message}")]
     Unreachable {

@@ -17,10 +17,10 @@ const DEFAULT_CONTEXT: &str = "cairn-data/credentials.toml";
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// host:port of the gRPC door of any node; several with commas.
-    #[arg(long, global = true, env = "CAIRN_ENDPOINT", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(long, global = true, env = "CAIRN_ENDPOINT", value_name = "HOST:PORT", value_delimiter = ',', value_parser = host_port)]
     endpoint: Vec<String>,
     /// URL of the S3 door of any node, through which the bytes of files travel; several with commas.
-    #[arg(long, global = true, env = "CAIRN_S3_ENDPOINT", value_name = "URL", value_delimiter = ',')]
+    #[arg(long, global = true, env = "CAIRN_S3_ENDPOINT", value_name = "URL", value_delimiter = ',', value_parser = http_url)]
     s3_endpoint: Vec<String>,
     /// The id of the access key to use.
     #[arg(long, global = true, env = "CAIRN_ACCESS_KEY_ID", value_name = "ID", requires = "secret_access_key")]
@@ -205,6 +205,20 @@ impl Connection {
     fn nobody(&self, wanted: &str) -> Failure {
         Failure::new(Code::Denied, format!("{wanted} is needed, and there is no context file {}", self.context.display()))
             .hint("start a cluster here with `cairn dev`, or give --endpoint, --access-key-id and --secret-access-key")
+    }
+}
+
+/// An endpoint of the gRPC door.
+fn host_port(text: &str) -> Result<String, String> {
+    crate::config::check_host_port(text).map(|()| text.to_owned()).map_err(|()| "must be host:port, as in 10.0.0.1:7401".to_owned())
+}
+
+/// An endpoint of the S3 door.
+fn http_url(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match address {
+        Some(address) if !address.trim_end_matches('/').is_empty() => Ok(text.to_owned()),
+        _ => Err("must be a URL, as in http://10.0.0.1:7501".to_owned()),
     }
 }
 

@@ -302,10 +302,15 @@ fn within(field: &str, value: u64, least: u64, most: u64) -> Result<(), Failure>
 }
 
 fn host_port(field: &str, address: &str) -> Result<(), Failure> {
+    check_host_port(address).map_err(|()| invalid(field, "host:port", format!("{address:?}")))
+}
+
+/// Whether an address is host:port.
+pub(crate) fn check_host_port(address: &str) -> Result<(), ()> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     match parts {
-        Some((host, port)) if !host.is_empty() && port > 0 && !host.contains("//") => Ok(()),
-        _ => Err(invalid(field, "host:port", format!("{address:?}"))),
+        Some((host, port)) if !host.is_empty() && port > 0 && !host.contains("//") && !host.contains(char::is_whitespace) => Ok(()),
+        _ => Err(()),
     }
 }
 

@@ -13,7 +13,7 @@ pub use batch::{Planned, TenantBatch};
 pub use names::check_tenant_name;
 pub use safety::Obstacle;
 pub use settings::{Change, Changed, REASON_BYTES, SETTINGS};
-pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView};
+pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView, group_views};
 
 use crate::admin;
 use crate::client::Client;

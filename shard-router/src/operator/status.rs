@@ -53,14 +53,14 @@ pub struct ReplicaView {
 }
 
 impl Operator {
-    /// Asks every node.
+    /// Asks the directory, then every node at once.
     ///
     /// # Errors
     /// As [`crate::Client::scan`] on the directory; a node that does not answer is no error.
     pub async fn status(&self) -> Result<ClusterStatus, Error> {
         let (cluster, records, groups) = (self.cluster().await?, self.nodes().await?, self.groups().await?);
         let nodes = self.ask_nodes(records).await;
-        let groups = groups.into_iter().map(|record| group_view(record, &nodes)).collect();
+        let groups = group_views(groups, &nodes);
         Ok(ClusterStatus { cluster, nodes, groups })
     }
 
@@ -72,6 +72,12 @@ impl Operator {
         });
         futures::stream::iter(asked).buffered(NODES_AT_ONCE).collect().await
     }
+}
+
+/// Groups as their replicas on these nodes see them.
+#[must_use]
+pub fn group_views(records: Vec<GroupRecord>, nodes: &[NodeView]) -> Vec<GroupView> {
+    records.into_iter().map(|record| group_view(record, nodes)).collect()
 }
 
 fn group_view(record: GroupRecord, nodes: &[NodeView]) -> GroupView {

@@ -123,15 +123,14 @@ impl Show for Replicas {
 
 impl Group {
     pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
-        let asked = status::ask_all(session).await?;
-        let answers = asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+        let cluster = status::gathered(session).await?;
+        let answers = cluster.nodes.iter().filter_map(|node| node.status.as_ref().ok());
         let replicas: Vec<(u64, &GroupStatus)> = answers
             .flat_map(|status| status.groups.iter().map(move |group| (status.node.as_ref().map_or(0, |node| node.node_id), group)))
             .collect();
         match self.verb {
             Verb::List => {
-                let groups = session.operator().groups().await?;
-                output.show(&Rows(groups.iter().map(|group| row(group, &replicas)).collect()))
+                output.show(&Rows(cluster.groups.iter().map(|group| row(&group.record, &replicas)).collect()))
             }
             Verb::Show { group } => {
                 let of_group = replicas.iter().filter(|(_, status)| status.group_id == group);

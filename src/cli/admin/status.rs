@@ -1,51 +1,57 @@
-//! `cairn admin status`: what the directory knows, and what each node says of itself.
+//! `cairn admin status`: who answers, what the directory knows, what each node says of itself, and what is wrong.
+//!
+//! It never waits long: every endpoint is asked at once, with a short deadline, and a directory that does not answer is itself a finding.
+
+mod doors;
+mod gather;
+mod problems;
 
 use crate::cli::connection::Session;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::output::{self, Format, Output, Show, size};
 use clap::Args;
-use metadb_proto::settings::Scope;
-use metadb_proto::settings::registry::TENANT_ACCESS;
-use metadb_proto::v1::{NodeRecord, Role, SettingRecord, StatusResponse};
+use doors::Waiting;
+use gather::{Endpoint, Gathered};
+use metadb_proto::v1::{Role, StatusResponse};
+use problems::Problem;
 use serde::Serialize;
+use shard_router::operator::{ClusterStatus, NodeView};
 use std::collections::BTreeMap;
 
 const EXAMPLES: &str = "\
 Examples:
   cairn admin status
-  cairn admin status -o json | jq '.nodes[] | select(.up | not)'";
+  cairn admin status -o json | jq '.problems[] | .message'
+  cairn admin status --exit-zero -o json | jq '.nodes[] | select(.up | not)'
+
+Exit code: 0 when all is well, 8 when anything is listed under problems (0 with --exit-zero), 5 when no endpoint
+answers, 7 when those that answer refuse the key.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Exit with 0 also when there are problems.
+    #[arg(long)]
+    exit_zero: bool,
+}
 
 /// The cluster at a glance.
 #[derive(Debug, Serialize)]
 struct Overview {
     cluster_id: String,
+    feature_level: u32,
+    /// The endpoints that were given, and what each answered.
+    endpoints: Vec<Endpoint>,
     nodes: Nodes,
     groups: usize,
     groups_without_leader: Vec<u32>,
-    tenants: usize,
-    problems: Vec<String>,
+    /// Absent when the directory does not answer.
+    tenants: Option<usize>,
+    problems: Vec<Problem>,
     /// Tenants that had to wait at a door, or were refused there.
     waiting: Vec<Waiting>,
     /// What operators have switched off.
     switched_off: Vec<String>,
-}
-
-/// A tenant at a door.
-#[derive(Debug, Serialize)]
-struct Waiting {
-    node: u64,
-    group: u32,
-    lane: &'static str,
-    tenant_id: u64,
-    requests: u64,
-    bytes: u64,
-    tripped: bool,
-    waited_total: u64,
-    refused_total: u64,
 }
 
 /// Nodes, as they are printed.
@@ -60,6 +66,8 @@ struct NodeRow {
     s3: String,
     up: bool,
     build: String,
+    /// The newest feature level that its build knows.
+    newest_level: u32,
     uptime_s: u64,
     replicas: usize,
     leads: usize,
@@ -109,132 +117,78 @@ impl Show for Overview {
 
 impl Status {
     pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
-        let operator = session.operator();
-        let asked = ask_all(session).await?;
-        let groups = operator.groups().await?;
-        let led = |group: u32| asked.iter().any(|(_, answer)| answer.as_ref().is_ok_and(|status| leads(status, group)));
-        let statuses = || asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
-        let troubled = |status: &StatusResponse| {
-            let node = status.node.as_ref().map_or(0, |node| node.node_id);
-            let groups = status.groups.iter().filter(|group| !group.problem.is_empty());
-            let groups = groups.map(move |group| format!("group {} on node {node}: {}", group.group_id, group.problem));
-            let clock = Some(&status.clock_problem).filter(|problem| !problem.is_empty());
-            let own = status.problems.iter().chain(clock).map(|problem| format!("node {node}: {problem}"));
-            own.chain(groups).collect::<Vec<_>>()
-        };
+        let gathered = gather::gather(session).await?;
+        let problems = problems::of(&gathered);
+        let Gathered { endpoints, cluster, tenants, settings, .. } = gathered;
         let overview = Overview {
-            cluster_id: statuses().next().map(|status| status.cluster_id.clone()).unwrap_or_default(),
-            groups: groups.len(),
-            groups_without_leader: groups.iter().map(|group| group.group_id).filter(|group| !led(*group)).collect(),
-            tenants: operator.tenants().await?.len(),
-            problems: statuses().flat_map(troubled).collect(),
-            waiting: statuses().flat_map(waiting).collect(),
-            switched_off: switched_off(&operator.settings().await?),
-            nodes: Nodes(asked.iter().map(row).collect()),
+            cluster_id: cluster.cluster.cluster_id.clone(),
+            feature_level: cluster.cluster.feature_level.max(1),
+            endpoints,
+            groups: cluster.groups.len(),
+            groups_without_leader: cluster.groups.iter().filter(|g| g.leader.is_none()).map(|g| g.record.group_id).collect(),
+            tenants,
+            problems,
+            waiting: doors::waiting(&cluster.nodes),
+            switched_off: doors::switched_off(&settings),
+            nodes: Nodes(cluster.nodes.iter().map(row).collect()),
         };
         output.show(&overview)?;
         if output.format == Format::Table {
             tell(&overview)?;
         }
-        Ok(())
+        match overview.problems.len() {
+            0 => Ok(()),
+            _ if self.exit_zero => Ok(()),
+            1 => Err(Failure::new(Code::Problems, "the cluster has a problem")),
+            count => Err(Failure::new(Code::Problems, format!("the cluster has {count} problems"))),
+        }
     }
 }
 
 fn tell(overview: &Overview) -> Result<(), Failure> {
-    let Overview { cluster_id, groups, tenants, .. } = overview;
-    output::line(&format!("\ncluster {cluster_id}: {groups} groups, {tenants} {}", if *tenants == 1 { "tenant" } else { "tenants" }))?;
-    for node in overview.nodes.0.iter().filter(|node| !node.up) {
-        output::line(&format!("node {} does not answer: {}", node.id, node.problem))?;
-    }
-    for group in &overview.groups_without_leader {
-        output::line(&format!("group {group} has no leader: what it holds can't be used now"))?;
-    }
-    for off in &overview.switched_off {
-        output::line(off)?;
-    }
-    for at in overview.waiting.iter().filter(|at| at.requests > 0 || at.tripped) {
-        let Waiting { node, group, lane, tenant_id, requests, refused_total, .. } = at;
-        let tripped = if at.tripped { ", and more are refused" } else { "" };
-        output::line(&format!(
-            "tenant {tenant_id}: {requests} {lane} wait for group {group} on node {node}{tripped} ({refused_total} refused so far)"
-        ))?;
-    }
-    overview.problems.iter().try_for_each(|problem| output::line(problem))
-}
-
-fn waiting(status: &StatusResponse) -> Vec<Waiting> {
-    let node = status.node.as_ref().map_or(0, |node| node.node_id);
-    let lanes =
-        status.groups.iter().flat_map(|group| [("reads", &group.reads), ("writes", &group.writes)].map(|lane| (group.group_id, lane)));
-    let lines = lanes.flat_map(|(group, (lane, at))| at.iter().flat_map(|at| &at.tenants).map(move |line| (group, lane, line)));
-    let told = lines.map(|(group, lane, line)| Waiting {
-        node,
-        group,
-        lane,
-        tenant_id: line.tenant_id,
-        requests: line.waiting_requests,
-        bytes: line.waiting_bytes,
-        tripped: line.tripped,
-        waited_total: line.waited_total,
-        refused_total: line.refused_total,
-    });
-    told.collect()
-}
-
-fn switched_off(settings: &[SettingRecord]) -> Vec<String> {
-    let is_off = |record: &&SettingRecord| {
-        (record.name == TENANT_ACCESS.definition.name && record.value != "on")
-            || (record.name.starts_with("service.") && record.value == "false")
+    let Overview { cluster_id, feature_level, groups, .. } = overview;
+    let tenants = match overview.tenants {
+        Some(1) => "1 tenant".to_owned(),
+        Some(tenants) => format!("{tenants} tenants"),
+        None => "tenants not known".to_owned(),
     };
-    let told = |record: &SettingRecord| {
-        let scope = record.scope.as_ref().and_then(Scope::from_proto).map_or_else(|| "unknown".to_owned(), |scope| scope.to_string());
-        format!("{} is {} for {scope}, set by {}: {}", record.name, record.value, record.set_by, record.reason)
-    };
-    settings.iter().filter(is_off).map(told).collect()
-}
-
-/// What the directory knows of each node, and its own answer.
-type Asked = Vec<(NodeRecord, Result<StatusResponse, String>)>;
-
-/// Asks every node of the directory for its status.
-pub(super) async fn ask_all(session: &Session) -> Result<Asked, Failure> {
-    let nodes = session.operator().nodes().await?;
-    let asked = nodes.into_iter().map(|node| async move {
-        let address = node.node.as_ref().map(|node| node.address.clone()).unwrap_or_default();
-        let answer = jepsen::status::ask(&address, &session.token).await.map_err(|error| error.to_string());
-        (node, answer)
-    });
-    Ok(futures::future::join_all(asked).await)
+    output::line(&format!("\ncluster {cluster_id}: {groups} groups, {tenants}, feature level {feature_level}"))?;
+    overview.switched_off.iter().try_for_each(|off| output::line(off))?;
+    doors::lines(&overview.waiting).iter().try_for_each(|line| output::line(line))?;
+    overview.problems.iter().try_for_each(|problem| output::line(&problem.message))
 }
 
 /// The nodes, as `cairn admin node list` prints them.
 pub(super) async fn nodes(session: &Session) -> Result<Nodes, Failure> {
-    Ok(Nodes(ask_all(session).await?.iter().map(row).collect()))
+    Ok(Nodes(gathered(session).await?.nodes.iter().map(row).collect()))
 }
 
-fn leads(status: &StatusResponse, group: u32) -> bool {
-    status.groups.iter().any(|g| g.group_id == group && g.role() == Role::Leader)
+/// The cluster, as far as it answers.
+pub(super) async fn gathered(session: &Session) -> Result<ClusterStatus, Failure> {
+    Ok(gather::gather(session).await?.cluster)
 }
 
-fn row((record, answer): &(NodeRecord, Result<StatusResponse, String>)) -> NodeRow {
+fn row(view: &NodeView) -> NodeRow {
+    let (record, status) = (&view.record, view.status.as_ref().ok());
     let node = record.node.clone().unwrap_or_default();
-    let status = answer.as_ref().ok();
     let of = |number: fn(&StatusResponse) -> u64| status.map_or(0, number);
+    let led = || status.into_iter().flat_map(|status| &status.groups).filter(|group| group.role() == Role::Leader);
     NodeRow {
         id: node.node_id,
         address: node.address,
         s3: record.doors.get("s3").cloned().unwrap_or_default(),
         up: status.is_some(),
         build: status.map_or_else(|| record.build.clone(), |status| status.build.clone()),
+        newest_level: status.map_or(record.newest_level, |status| status.newest_level).max(1),
         uptime_s: of(|status| status.uptime_ms / 1000),
         replicas: status.map_or(0, |status| status.groups.len()),
-        leads: status.map_or(0, |status| status.groups.iter().filter(|group| group.role() == Role::Leader).count()),
-        shards: of(|status| status.groups.iter().filter(|group| group.role() == Role::Leader).map(|group| group.shards).sum()),
+        leads: led().count(),
+        shards: led().map(|group| group.shards).sum(),
         log_bytes: of(|status| status.log_bytes),
         data_bytes: of(|status| status.data_bytes),
         settings_revision: of(|status| status.settings_revision),
         labels: record.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        problem: answer.as_ref().err().cloned().unwrap_or_default(),
+        problem: view.status.as_ref().err().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
