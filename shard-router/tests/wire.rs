@@ -8,7 +8,7 @@ use metadb_proto::kv::{Kv as _, request, response};
 use metadb_proto::v1::kv_server::{Kv, KvServer};
 use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{self, NodeRef, Redirect, Role};
-use metadb_proto::{Error, Principal};
+use metadb_proto::{Error, Principal, directory};
 use shard_router::operator::Operator;
 use shard_router::reconcile::Reconciler;
 use shard_router::{Router, RouterConfig, Transport, condition, operation};
@@ -331,6 +331,12 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     assert!(matches!(operator.create_key(v1::key_record::Role::Tenant, 99_999, "").await, Err(Error::NotFound { .. })));
 
     authenticates(&operator, &key).await;
+    // More keys than one transaction may hold operations for its deletion: written by hand, for a thousand calls take long.
+    for n in 0..1100 {
+        let id = format!("AK{n:06}");
+        let record = v1::KeyRecord { access_key_id: id.clone(), tenant_id: acme.tenant_id, ..Default::default() };
+        memory.put(0, directory::access_key_key(&id), prost::Message::encode_to_vec(&record));
+    }
     operator.delete_tenant("acme").await.expect("deleted");
     assert!(matches!(operator.tenant("acme").await, Err(Error::NotFound { .. })));
     assert!(operator.keys().await.expect("listed").is_empty(), "its keys went with it");

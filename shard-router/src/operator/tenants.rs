@@ -17,6 +17,10 @@ use tokio::time::Instant;
 
 /// Tenants made in one transaction: a thousand cost it about 4,000 operations and conditions, and a third of a megabyte.
 pub(super) const TENANTS_AT_ONCE: usize = 1000;
+/// Shards of a deleted tenant that are dropped at the same time, and whose records go in one transaction.
+const DROPS_AT_ONCE: usize = 64;
+/// Records of a deleted tenant removed in one transaction.
+const REMOVED_AT_ONCE: usize = 500;
 /// Epoch of a tenant's first shard.
 pub(crate) const FIRST_EPOCH: u64 = 1;
 
@@ -180,28 +184,35 @@ impl Operator {
         Ok(())
     }
 
-    /// Drops a deleted tenant's shards, then its records and keys.
+    /// Drops a deleted tenant's shards, then its keys, then its own records, in transactions of a bounded size. Each leaves less to do, so
+    /// whoever goes on after a deadline or a crash comes further; the tenant's record goes last, for it says that there is something to do.
     pub(crate) async fn finish_delete(&self, tenant: &TenantRecord, until: Instant) -> Result<(), Error> {
         let tenant_id = tenant.tenant_id;
-        for shard in self.shards(tenant_id).await? {
-            self.drop_shard(&shard, until).await?;
+        for shards in self.shards(tenant_id).await?.chunks(DROPS_AT_ONCE) {
+            futures::future::try_join_all(shards.iter().map(|shard| self.drop_shard(shard, until))).await?;
+            let keys = shards.iter().map(|shard| operation::delete(directory::shard_key(tenant_id, &shard.start)));
+            self.remove_of_tenant(tenant_id, keys.collect()).await?;
         }
         let keys: Vec<KeyRecord> = self.all("key").await?;
-        let of_tenant = keys.iter().filter(|key| key.tenant_id == tenant_id);
-        let (start, end) = directory::range_of(&("shard", tenant_id));
+        let of_tenant: Vec<&KeyRecord> = keys.iter().filter(|key| key.tenant_id == tenant_id).collect();
+        for keys in of_tenant.chunks(REMOVED_AT_ONCE) {
+            let keys = keys.iter().map(|key| operation::delete(directory::access_key_key(&key.access_key_id)));
+            self.remove_of_tenant(tenant_id, keys.collect()).await?;
+        }
         let scope = Scope::Tenant(tenant_id).to_proto();
         let settings = directory::range_of(&("setting", scope.kind, scope.id.as_str()));
-        let mut operations = vec![
-            operation::delete_range(start, end),
-            operation::delete_range(settings.0, settings.1),
-            operation::delete(directory::tenant_key(tenant_id)),
-            operation::delete(directory::tenant_name_key(&tenant.name)),
-        ];
-        operations.extend(of_tenant.map(|key| operation::delete(directory::access_key_key(&key.access_key_id))));
-        // Finished by someone else in the meantime: then there is nothing to remove, least of all the name's next owner.
-        self.directory().transact(vec![condition::exists(directory::tenant_key(tenant_id))], operations).await?;
+        let own = [directory::tenant_key(tenant_id), directory::tenant_name_key(&tenant.name)].map(operation::delete);
+        let last = std::iter::once(operation::delete_range(settings.0, settings.1)).chain(own).collect();
+        self.remove_of_tenant(tenant_id, last).await?;
         self.router().map().write().forget_tenant(tenant_id);
         Ok(())
+    }
+
+    /// Removes records of a tenant while it is there. Once somebody else has finished it, there is nothing to remove, least of all what
+    /// belongs to the name's next owner.
+    async fn remove_of_tenant(&self, tenant_id: u64, removals: Vec<metadb_proto::v1::Operation>) -> Result<(), Error> {
+        let there = condition::exists(directory::tenant_key(tenant_id));
+        self.directory().transact(vec![there], removals).await.map(|_| ())
     }
 
     /// How many shards each active group has, the directory's own group left out.

@@ -117,6 +117,34 @@ pub enum Step {
     },
 }
 
+impl std::fmt::Display for Step {
+    /// A short sentence: a step may carry hundreds of records.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 8;
+        let nodes = |nodes: &[NodeRef]| nodes.iter().map(|node| node.node_id.to_string()).collect::<Vec<_>>().join(", ");
+        let names = |tenants: &[TenantRecord]| tenants.iter().take(SHOWN).map(|tenant| tenant.name.clone()).collect::<Vec<_>>().join(", ");
+        match self {
+            Step::GrowDirectory { added, voters } => {
+                write!(f, "add nodes {} to the directory's voters, then {}", nodes(added), nodes(voters))
+            }
+            Step::RecordDirectory { voters } => write!(f, "note nodes {} as the directory's voters", nodes(voters)),
+            Step::DefineGroups { groups } => {
+                let ends = groups.first().zip(groups.last()).map_or((0, 0), |(first, last)| (first.group_id, last.group_id));
+                write!(f, "define {} groups, {} to {}", groups.len(), ends.0, ends.1)
+            }
+            Step::FormGroup { group } => write!(f, "form group {} on nodes {}", group.group_id, nodes(&group.voters)),
+            Step::RaiseTenants { tenants } => {
+                let more = if tenants.len() > SHOWN { ", …" } else { "" };
+                write!(f, "raise {} tenants: {}{more}", tenants.len(), names(tenants))
+            }
+            Step::FinishDelete { tenant } => write!(f, "finish the deletion of tenant {} ({})", tenant.name, tenant.tenant_id),
+            Step::RaiseLevel { level } => write!(f, "raise the cluster to feature level {level}"),
+            Step::TellLevel { node, level } => write!(f, "tell node {} that the cluster is at feature level {level}", node.node_id),
+            Step::MoveLeader { group_id, node_id } => write!(f, "hand the leadership of group {group_id} to node {node_id}"),
+        }
+    }
+}
+
 /// Decides what to do. `statuses` are the answers of the nodes that answered, by node id.
 #[must_use]
 pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Step> {

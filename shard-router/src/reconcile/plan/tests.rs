@@ -148,3 +148,12 @@ fn the_level_rises_when_every_node_runs_and_knows_a_newer_one_and_who_starts_lat
     let told = raises(&known, &[(1, 2, 3), (2, 1, 2), (3, 1, 1)]);
     assert_eq!(told, vec![Step::TellLevel { node: node(2), level: 2 }], "node 3 could not understand it, and can't join again");
 }
+
+#[test]
+fn a_step_is_told_in_a_line_however_much_it_carries() {
+    let tenants = (0..300).map(|id| TenantRecord { tenant_id: id, name: format!("tenant-{id}"), ..Default::default() }).collect();
+    let told = Step::RaiseTenants { tenants }.to_string();
+    assert!(told.starts_with("raise 300 tenants: tenant-0, tenant-1") && told.len() < 200, "{told}");
+    let formed = Step::FormGroup { group: record(7, group::State::Creating, &[1, 2, 3]) };
+    assert_eq!(formed.to_string(), "form group 7 on nodes 1, 2, 3");
+}
