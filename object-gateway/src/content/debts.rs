@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// How often debts are looked through.
 const TICK: Duration = Duration::from_millis(250);
 
+/// What the name of a debt that can't be read ends in.
+const BAD: &str = "bad";
+
 #[derive(Debug, Clone)]
 struct Debt {
     tenant_id: u64,
@@ -35,15 +38,22 @@ pub(super) struct Debts {
 }
 
 impl Debts {
-    /// Reads what an earlier process owed. A file that is not whole was never acknowledged.
+    /// Reads what an earlier process owed. A file that can't be read was torn before it was acknowledged, or it rotted since: it is kept
+    /// beside, and told; what it stood for is found again from the rows of the contents ([`super::orphans`]).
     pub(super) fn open(folder: PathBuf) -> Result<Self, Error> {
         let mut open = BTreeMap::new();
         let io_error = |e: std::io::Error| Error::internal(format!("{}: {e}", folder.display()));
         for entry in std::fs::read_dir(&folder).map_err(io_error)? {
             let path = entry.map_err(io_error)?.path();
+            if path.extension().is_some_and(|extension| extension == BAD) {
+                continue;
+            }
             match read_debt(&path).map_err(io_error)? {
                 Some(debt) => drop(open.insert(debt.part.content_id, debt)),
-                None => std::fs::remove_file(&path).map_err(io_error)?,
+                None => {
+                    tracing::error!(file = %path.display(), "a debt can't be read and is set aside: its content is looked at again by the walk for orphans");
+                    std::fs::rename(&path, path.with_extension(BAD)).map_err(io_error)?;
+                }
             }
         }
         Ok(Debts { folder, open: Mutex::new(open) })
@@ -61,6 +71,11 @@ impl Debts {
         self.open.lock().insert(part.content_id, debt);
         let written = local::blocking(move || Ok(local::write_durably(&path, &bytes)?)).await;
         written.map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// Whether something is owed for a content.
+    pub(super) fn is_owed(&self, content_id: &[u8; 16]) -> bool {
+        self.open.lock().contains_key(content_id)
     }
 
     /// A copy that was late exists now.
@@ -202,4 +217,30 @@ impl ContentStore {
 
 fn as_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_debt_survives_its_file_and_a_rotten_one_is_kept_beside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let part = |id: u8| ContentPart { content_id: [id; 16], size_bytes: 5, blake3: [7; 32], nodes: vec![1, 2] };
+        let debts = Debts::open(folder.path().to_owned()).expect("empty");
+        debts.add(9, &part(1)).await.expect("written");
+        debts.add(9, &part(2)).await.expect("written");
+        let file = folder.path().join(hex::encode([1; 16]));
+        let whole = std::fs::read(&file).expect("there");
+        for at in 0..whole.len() {
+            let mut rotten = whole.clone();
+            rotten[at] ^= 4;
+            std::fs::write(&file, rotten).expect("written");
+            let debts = Debts::open(folder.path().to_owned()).expect("opens");
+            assert!(!debts.is_owed(&[1; 16]) && debts.is_owed(&[2; 16]) && debts.len() == 1, "byte {at}");
+            assert!(!file.exists() && file.with_extension(BAD).exists(), "byte {at}");
+        }
+        std::fs::write(&file, &whole).expect("written");
+        assert_eq!(Debts::open(folder.path().to_owned()).expect("opens").len(), 2);
+    }
 }

@@ -2,10 +2,13 @@
 //!
 //! Only a file that is old enough may be one: a young one may be on its way to a row. What says of itself to be another cluster's, or a
 //! tenant's that the directory does not know, is left alone and told.
+//!
+//! On the way it finds contents whose rows name too few copies and for which nothing is owed here: a debt that could not be written, or
+//! whose file rotted.
 
-use super::limits::ORPHAN_BATCH;
+use super::limits::{COPIES, ORPHAN_BATCH};
 use super::local::LocalError;
-use super::{ContentStore, Error};
+use super::{ContentPart, ContentStore, Error};
 use metadb_proto::seam;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -21,6 +24,8 @@ pub struct OrphanReport {
     pub bytes: u64,
     /// Files of another cluster or of a tenant that is not known, left alone.
     pub foreign: u64,
+    /// Contents with too few copies, for which copies are owed from now on.
+    pub owed: u64,
 }
 
 impl ContentStore {
@@ -47,6 +52,20 @@ impl ContentStore {
         Ok(report)
     }
 
+    /// Owes the copies that a row lacks, if nobody here does. Several nodes may do so at once: each looks what is there before it copies.
+    async fn owe_missing(&self, tenant_id: u64, part: ContentPart, report: &mut OrphanReport) {
+        if part.nodes.len() >= COPIES.min(self.0.links.cluster_size()) || self.0.debts.is_owed(&part.content_id) {
+            return;
+        }
+        let content = hex::encode(part.content_id);
+        tracing::warn!(content, tenant_id, nodes = ?part.nodes, "a content has too few copies and nothing was owed for it");
+        report.owed += 1;
+        self.0.counting.debts.add(1);
+        if let Err(error) = self.0.debts.add(tenant_id, &part).await {
+            tracing::error!(%error, content, "a debt could not be written down, it is kept in memory only");
+        }
+    }
+
     async fn sweep_one(&self, content_id: [u8; 16], age: Duration, report: &mut OrphanReport) -> Result<(), Error> {
         let content = hex::encode(content_id);
         let look = match self.0.local.look(content_id).await {
@@ -69,7 +88,10 @@ impl ContentStore {
             return Ok(());
         }
         match self.0.ledger.content(tenant_id, content_id).await {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(part)) => {
+                self.owe_missing(tenant_id, part, report).await;
+                Ok(())
+            }
             Ok(None) => {
                 self.0.debts.forget(&content_id);
                 let removed = self.0.local.delete(tenant_id, content_id).await.map_err(|error| Error::internal(error.to_string()))?;

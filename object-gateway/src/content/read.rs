@@ -62,7 +62,8 @@ impl ContentStore {
         let indexes = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
         let mut source = Chunks::new(self.clone(), tenant_id, part.clone(), indexes, None);
         let first = source.next().await?.ok_or_else(|| Error::internal("a range that is not empty has a chunk"))?;
-        let mut serve = Serve { position: range.start, end: range.end, sender, patience: READER_IDLE, _permit: permit };
+        let whole = (range == (0..part.size_bytes)).then(|| Whole { hasher: blake3::Hasher::new(), expected: part.blake3 });
+        let mut serve = Serve { position: range.start, end: range.end, whole, sender, patience: READER_IDLE, _permit: permit };
         if serve.send(first).await && serve.position < serve.end {
             tokio::spawn(async move { serve.run(source).await });
         }
@@ -75,9 +76,17 @@ impl ContentStore {
     }
 }
 
+/// The checksum of a whole content, on the way.
+struct Whole {
+    hasher: blake3::Hasher,
+    expected: [u8; 32],
+}
+
 struct Serve {
     position: u64,
     end: u64,
+    /// For a content that is read from its first byte to its last.
+    whole: Option<Whole>,
     sender: mpsc::Sender<Result<Bytes, Error>>,
     /// How long the reader may take nothing.
     patience: Duration,
@@ -108,6 +117,15 @@ impl Serve {
         let end = (start + (self.end - self.position)).min(chunk.bytes.len() as u64);
         let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else { return false };
         self.position += end - start;
+        if let Some(whole) = &mut self.whole {
+            whole.hasher.update(&chunk.bytes);
+            // Before the last bytes go: who has them all takes them for good.
+            if self.position == self.end && whole.hasher.finalize() != whole.expected {
+                let message = "its chunks are whole, and together they are not the content that was written".to_owned();
+                let _ = timeout(self.patience, self.sender.send(Err(Error::Corrupt { message }))).await;
+                return false;
+            }
+        }
         let sent = timeout(self.patience, self.sender.send(Ok(chunk.bytes.slice(from..to)))).await;
         sent.is_ok_and(|sent| sent.is_ok())
     }
@@ -305,13 +323,30 @@ mod tests {
     use std::sync::Arc;
     use tokio::sync::Semaphore;
 
+    /// A chunk of another content in its place has a right checksum of its own.
+    #[tokio::test]
+    async fn a_whole_content_is_checked_as_a_whole_before_its_last_bytes_go() {
+        let (right, wrong) = (Bytes::from_static(b"right"), Bytes::from_static(b"wrong"));
+        for (bytes, good) in [(right.clone(), true), (wrong, false)] {
+            let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("open");
+            let (sender, chunks) = mpsc::channel(2);
+            let whole = Some(Whole { hasher: blake3::Hasher::new(), expected: *blake3::hash(&right).as_bytes() });
+            let mut serve = Serve { position: 0, end: 5, whole, sender, patience: Duration::from_secs(5), _permit: permit };
+            assert_eq!(serve.send(Chunk::seal(0, bytes)).await, good);
+            let mut stream = ContentStream { chunks, left: 5 };
+            let told = stream.next().await.expect("something");
+            assert_eq!(told.is_ok(), good, "{told:?}");
+            assert!(good || matches!(told, Err(Error::Corrupt { .. })), "{told:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_reader_that_takes_nothing_loses_its_place_and_is_told() {
         let reads = Arc::new(Semaphore::new(1));
         let permit = reads.clone().acquire_owned().await.expect("open");
         let (sender, chunks) = mpsc::channel(1);
         let mut stream = ContentStream { chunks, left: 10 };
-        let mut serve = Serve { position: 0, end: 10, sender, patience: Duration::from_millis(20), _permit: permit };
+        let mut serve = Serve { position: 0, end: 10, whole: None, sender, patience: Duration::from_millis(20), _permit: permit };
         assert!(serve.send(Chunk::seal(0, Bytes::from_static(b"01234"))).await);
         assert!(!serve.send(Chunk::seal(0, Bytes::from_static(b"0123456789"))).await, "the reader holds still");
         drop(serve);
