@@ -15,6 +15,16 @@ pub const ACK_COPIES: usize = 2;
 pub(crate) const LANE_CHUNKS: usize = 2;
 /// Contents written through this node at once; each holds at most `COPIES * LANE_CHUNKS` chunks.
 pub(crate) const WRITES: usize = 64;
+/// Contents that one tenant writes through this node at once: it never holds up all others, however slow its clients are.
+pub(crate) const TENANT_WRITES: usize = 48;
+/// Writes that wait for one of [`WRITES`]: about the connections of the doors.
+pub(crate) const WRITES_WAITING: usize = 4096;
+/// How long a write waits for its place: clients give up later than this, and then try again.
+pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// A body that sends fewer bytes a second than this, for longer than [`SLOW_BODY_AFTER`], loses its place when others wait for one.
+pub(crate) const SLOW_BODY_BYTES_PER_S: u64 = 16 << 10;
+/// How long a body may be slow: a client may pause.
+pub(crate) const SLOW_BODY_AFTER: Duration = Duration::from_secs(30);
 /// Contents read through this node at once; each holds at most `READ_AHEAD_CHUNKS` chunks.
 pub(crate) const READS: usize = 128;
 /// How long a reader may take nothing before it is given up: it holds one of [`READS`] as long as it lasts.
@@ -57,5 +67,6 @@ pub const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Files looked at in a walk for orphans before a pause, and how long that is: at most 200 reads of rows a second.
 pub(crate) const ORPHAN_BATCH: (usize, Duration) = (20, Duration::from_millis(100));
 
+const _: () = assert!(TENANT_WRITES < WRITES, "some places are always left to other tenants");
 const _: () = assert!(ACK_COPIES <= COPIES, "an acknowledgement can't ask for more copies than there are");
 const _: () = assert!(CHUNK_BYTES < u32::MAX as usize, "a chunk's length is framed in 32 bits and its highest value marks the footer");

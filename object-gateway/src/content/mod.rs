@@ -18,6 +18,7 @@ mod read;
 mod removal;
 mod repair;
 mod scrub;
+mod shares;
 mod write;
 
 pub use counters::Counters;
@@ -38,6 +39,7 @@ use local::LocalStore;
 use metadb_proto::Error;
 use metadb_proto::principal::ClusterSecret;
 use peers::Links;
+use shares::Shares;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -103,6 +105,14 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct ContentStore(Arc<Inner>);
 
+/// Places for writes through this node.
+const WRITE_PLACES: shares::Bounds = shares::Bounds {
+    places: limits::WRITES,
+    of_one: limits::TENANT_WRITES,
+    waiting: limits::WRITES_WAITING,
+    patience: limits::WRITE_PATIENCE,
+};
+
 struct Inner {
     config: ContentConfig,
     local: Arc<LocalStore>,
@@ -113,7 +123,7 @@ struct Inner {
     counting: Counting,
     repairs: mpsc::Sender<repair::Job>,
     discards: mpsc::Sender<repair::Discard>,
-    writes: Arc<Semaphore>,
+    writes: Arc<Shares>,
     reads: Arc<Semaphore>,
     inbound_writes: Arc<Semaphore>,
     inbound_fetches: Arc<Semaphore>,
@@ -142,7 +152,7 @@ impl ContentStore {
             counting: Counting::default(),
             repairs,
             discards,
-            writes: Arc::new(Semaphore::new(limits::WRITES)),
+            writes: Shares::new(WRITE_PLACES),
             reads: Arc::new(Semaphore::new(limits::READS)),
             inbound_writes: Arc::new(Semaphore::new(limits::INBOUND_WRITES)),
             inbound_fetches: Arc::new(Semaphore::new(limits::INBOUND_FETCHES)),

@@ -5,8 +5,9 @@
 
 use super::content_v1::{self, write_frame::Frame};
 use super::format::{Chunk, Footer};
-use super::limits::{ACK_COPIES, CHUNK_BYTES, COPIES, GRACE, LANE_CHUNKS, STALL_TIMEOUT};
+use super::limits::{ACK_COPIES, CHUNK_BYTES, COPIES, GRACE, LANE_CHUNKS, SLOW_BODY_AFTER, SLOW_BODY_BYTES_PER_S, STALL_TIMEOUT};
 use super::local::LocalWriter;
+use super::shares::Share;
 use super::{ContentPart, ContentStore, footer_of};
 use bytes::{Bytes, BytesMut};
 use futures::stream::FuturesUnordered;
@@ -15,7 +16,7 @@ use metadb_proto::{Error, seam};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,6 +39,12 @@ pub enum WriteError<E> {
         /// What came, as far as it was read.
         found: u64,
     },
+    /// The body came so slowly that its place was given to others.
+    #[error("the body came at less than {SLOW_BODY_BYTES_PER_S} bytes a second, {bytes} bytes in all, and others wait")]
+    Slow {
+        /// What came.
+        bytes: u64,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
@@ -47,6 +54,13 @@ pub enum WriteError<E> {
 enum Event {
     Chunk(Chunk),
     End(Footer),
+}
+
+/// A place for one write of a tenant, until it is dropped.
+#[derive(Debug)]
+pub struct WritePlace {
+    tenant_id: u64,
+    _share: Share,
 }
 
 type Copy = (u64, Result<(), Error>);
@@ -69,7 +83,29 @@ impl ContentStore {
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Send,
     {
-        let _permit = self.0.writes.acquire().await.map_err(|_| Error::internal("the write semaphore is never closed"))?;
+        let place = self.begin_write(tenant_id).await?;
+        self.write_in(place, body, expected).await
+    }
+
+    /// Waits for a place for a write. Who reads from this store what it writes takes the place first: readers never wait for writers, so
+    /// nobody waits in a circle.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if none is free in time.
+    pub async fn begin_write(&self, tenant_id: u64) -> Result<WritePlace, Error> {
+        Ok(WritePlace { tenant_id, _share: self.0.writes.acquire(tenant_id).await? })
+    }
+
+    /// As [`ContentStore::write`], in a place taken before.
+    ///
+    /// # Errors
+    /// As [`ContentStore::write`].
+    pub async fn write_in<S, E>(&self, place: WritePlace, body: S, expected: Option<u64>) -> Result<ContentPart, WriteError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: Send,
+    {
+        let tenant_id = place.tenant_id;
         let content_id = seam::random_id();
         let mut writing = Writing::new(self, tenant_id, content_id);
         let result = match Box::pin(writing.pump(body, expected)).await {
@@ -209,9 +245,16 @@ impl<'a> Writing<'a> {
     {
         let mut body = pin!(body);
         let (mut hasher, mut buffer, mut index, mut size) = (blake3::Hasher::new(), BytesMut::new(), 0_u64, 0_u64);
-        while let Some(bytes) = body.next().await {
+        let mut waited = Duration::ZERO;
+        loop {
+            let asked = Instant::now();
+            let Some(bytes) = body.next().await else { break };
+            waited += asked.elapsed();
             let mut bytes = bytes.map_err(WriteError::Body)?;
             size += bytes.len() as u64;
+            if is_slow(size, waited) && self.store.0.writes.is_contended() {
+                return Err(WriteError::Slow { bytes: size });
+            }
             if expected.is_some_and(|expected| size > expected) {
                 return Err(WriteError::Length { expected: expected.unwrap_or(0), found: size });
             }
@@ -328,10 +371,29 @@ impl<'a> Writing<'a> {
     }
 }
 
+/// Whether a body came too slowly in the time that was spent waiting for it.
+fn is_slow(bytes: u64, waited: Duration) -> bool {
+    waited > SLOW_BODY_AFTER && bytes < waited.as_secs() * SLOW_BODY_BYTES_PER_S
+}
+
 async fn settle_lane(task: AbortOnDropHandle<Copy>) -> Copy {
     match timeout(DURABLE_TIMEOUT, task).await {
         Ok(Ok(copy)) => copy,
         Ok(Err(e)) => (0, Err(Error::internal(format!("a copy's task ended: {e}")))),
         Err(_) => (0, Err(Error::unavailable("a copy did not become durable in time", Duration::from_secs(1)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_pause_but_not_drip() {
+        let rate = SLOW_BODY_BYTES_PER_S;
+        assert!(!is_slow(1, SLOW_BODY_AFTER), "so long a pause is allowed");
+        assert!(is_slow(60, Duration::from_secs(60)), "a byte a second");
+        assert!(!is_slow(60 * rate, Duration::from_secs(60)), "at the rate");
+        assert!(is_slow(60 * rate - 1, Duration::from_secs(60)), "below it");
     }
 }

@@ -77,6 +77,11 @@ pub(crate) fn failed(subject: Subject, error: Error) -> S3Error {
     }
 }
 
+/// The door itself has no room now.
+pub(crate) fn slow_down(message: String) -> S3Error {
+    retry_later(S3ErrorCode::SlowDown, message, Duration::from_secs(1))
+}
+
 /// 503 with a `Retry-After` of at least a second, its smallest unit.
 fn retry_later(code: S3ErrorCode, message: String, after: Duration) -> S3Error {
     let mut error = refuse(code, message);
@@ -98,6 +103,9 @@ pub(crate) fn not_stored(error: WriteError<S3Error>) -> S3Error {
         ),
         WriteError::Length { expected, found } => {
             refuse(S3ErrorCode::IncompleteBody, format!("The body is longer than announced: {found} bytes instead of {expected}"))
+        }
+        WriteError::Slow { bytes } => {
+            refuse(S3ErrorCode::RequestTimeout, format!("Your upload was too slow while others waited: {bytes} bytes came. Try again."))
         }
         WriteError::Store(error) => failed(Subject::Key, error),
     }

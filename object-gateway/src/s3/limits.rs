@@ -18,6 +18,8 @@ pub(crate) const LIST_KEYS: usize = 1000;
 pub(crate) const DELETE_KEYS: usize = 1000;
 /// Largest XML body, in bytes: 10,000 completed parts with all their checksums.
 pub(crate) const XML_BYTES: usize = 4 << 20;
+/// XML bodies held at once, in bytes of what has come of them: they are read before anybody's signature is verified.
+pub(crate) const DOCUMENTS_BYTES: usize = 64 << 20;
 /// User metadata of an object, in bytes of names and values: as S3.
 pub(crate) const METADATA_BYTES: usize = 2 << 10;
 /// All headers of a request, in bytes: S3 allows 8 KiB of them, presigned requests carry a token in the query beside.
@@ -47,4 +49,5 @@ pub(crate) const BUCKET_CACHE_TIME: Duration = Duration::from_secs(2);
 /// Buckets remembered, of all tenants together.
 pub(crate) const BUCKET_CACHE: usize = 4096;
 
+const _: () = assert!(XML_BYTES < DOCUMENTS_BYTES, "the largest document fits");
 const _: () = assert!(MIN_PART_BYTES < PART_BYTES && PART_BYTES < OBJECT_BYTES, "parts are smaller than objects");

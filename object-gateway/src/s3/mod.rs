@@ -29,6 +29,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3ErrorCode, S3Request, S3Result};
 use shard_router::credentials::DirectoryAuthenticator;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Settings.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct S3Config {
 pub struct S3Door {
     service: S3Service,
     region: Arc<str>,
+    /// Room for XML bodies, in KiB.
+    documents: Arc<Semaphore>,
 }
 
 impl S3Door {
@@ -64,7 +67,8 @@ impl S3Door {
         let mut library = LibraryConfig::default();
         library.xml_max_body_size = limits::XML_BYTES;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(library))));
-        Ok(S3Door { service: builder.build(), region })
+        let documents = Arc::new(Semaphore::new(limits::DOCUMENTS_BYTES >> 10));
+        Ok(S3Door { service: builder.build(), region, documents })
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Answer, get_object, source_of};
 use crate::s3::Gateway;
 use crate::s3::conditions::Conditions;
 use crate::s3::digest::{Announced, HashedBody};
-use crate::s3::error::{Subject, not_stored, refuse};
+use crate::s3::error::{Subject, failed, not_stored, refuse};
 use crate::s3::limits::PART_BYTES;
 use crate::s3::metadata::timestamp;
 use fs_layer::{Content, NewPart};
@@ -33,9 +33,11 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<UploadPartCopyInpu
     conditions.check_source(&source)?;
     let range = copied_range(input.copy_source_range.as_deref(), source.size)?;
     let length = range.end - range.start;
+    // Before the source is opened: a copy that holds a reader's place must not wait for a writer's.
+    let place = gateway.content.begin_write(tenant_id).await.map_err(|error| failed(Subject::Key, error))?;
     let body = get_object::read(gateway, tenant_id, &source, range).await?;
     let (body, digests) = HashedBody::new(Some(body), Announced::default(), None);
-    let written = Box::pin(gateway.content.write(tenant_id, body, Some(length))).await.map_err(not_stored)?;
+    let written = Box::pin(gateway.content.write_in(place, body, Some(length))).await.map_err(not_stored)?;
     let md5 = digests.lock().md5.clone();
     let content = Content(if length == 0 { Vec::new() } else { vec![written] });
     let part = NewPart { content: content.clone(), size: length, etag: md5.clone() };
