@@ -102,6 +102,8 @@ pub enum Precondition {
     None,
     /// There is no such name. (S3: `If-None-Match: *`.)
     Absent,
+    /// There is a file of that name. (S3: `If-Match: *`.)
+    Exists,
     /// The file's newest version has this number.
     VersionIs(u64),
     /// The file's newest version has this etag. (S3: `If-Match`.)

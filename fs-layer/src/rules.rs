@@ -100,6 +100,7 @@ pub fn check(precondition: &Precondition, place: Place<'_>, entry: Option<&Entry
         Precondition::None => Ok(()),
         Precondition::Absent if entry.is_none() => Ok(()),
         Precondition::Absent => Err(already_exists(place.parent, place.name)),
+        Precondition::Exists => newest().map(|_| ()),
         Precondition::VersionIs(version) => match newest()?.version {
             now if now == *version => Ok(()),
             now => Err(precondition_failed(format!("`{}` is at version {now}, not {version}", place.name))),

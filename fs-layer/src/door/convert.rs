@@ -235,6 +235,7 @@ pub(super) fn precondition(given: Option<v1::Precondition>) -> Precondition {
     match given.and_then(|precondition| precondition.test) {
         None => Precondition::None,
         Some(Test::Absent(_)) => Precondition::Absent,
+        Some(Test::Exists(_)) => Precondition::Exists,
         Some(Test::VersionIs(version)) => Precondition::VersionIs(version),
         Some(Test::EtagIs(etag)) => Precondition::EtagIs(etag),
     }

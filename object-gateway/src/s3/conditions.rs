@@ -80,7 +80,7 @@ pub(crate) fn precondition(if_match: Option<&ETagCondition>, if_none_match: Opti
         (None, Some(ETagCondition::Any)) => Ok(Precondition::Absent),
         (Some(ETagCondition::ETag(etag)), None) => Ok(Precondition::EtagIs(etag.value().to_owned())),
         (None, Some(ETagCondition::ETag(_))) => unsupported("If-None-Match with an ETag"),
-        (Some(ETagCondition::Any), None) => unsupported("If-Match: *"),
+        (Some(ETagCondition::Any), None) => Ok(Precondition::Exists),
         (Some(_), Some(_)) => unsupported("If-Match together with If-None-Match"),
     }
 }
@@ -157,6 +157,7 @@ mod tests {
         };
         assert_eq!(of("", ""), Ok(Precondition::None));
         assert_eq!(of("", "*"), Ok(Precondition::Absent));
+        assert_eq!(of("*", ""), Ok(Precondition::Exists));
         assert_eq!(of("\"e\"", ""), Ok(Precondition::EtagIs("e".into())));
         assert_eq!(of("", "\"e\""), Err("NotImplemented".into()));
         assert_eq!(of("\"e\"", "*"), Err("NotImplemented".into()));

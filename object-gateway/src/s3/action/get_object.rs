@@ -7,7 +7,7 @@ use crate::s3::conditions::{Conditions, etag, last_modified};
 use crate::s3::error::{Subject, failed, refuse, refuse_as};
 use crate::s3::metadata::{Described, checksums_of};
 use bytes::Bytes;
-use fs_layer::{ContentPart, FileInfo, NodeKind};
+use fs_layer::{ContentPart, FileInfo, Namespace, NodeKind};
 use futures::{Stream, StreamExt as _};
 use metadb_proto::Error;
 use s3s::dto::{Checksum, ChecksumMode, ChecksumType, GetObjectInput, GetObjectOutput, Range as RangeHeader, StreamingBlob};
@@ -22,11 +22,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<GetObjectInput>) -
     let (namespace, tenant_id) = gateway.enter(&request)?;
     let input = request.input;
     refuse_version(input.version_id.as_ref())?;
-    let bucket = gateway.bucket(&namespace, &input.bucket).await?;
-    let info = match namespace.stat_entry(bucket, &input.key).await {
-        Ok(info) => info,
-        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Key, error).await),
-    };
+    let info = find(gateway, &namespace, &input.bucket, &input.key).await?;
     let conditions = Conditions {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
@@ -59,6 +55,15 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<GetObjectInput>) -
         checksum_type: view.checksums.checksum_type,
         ..Default::default()
     }))
+}
+
+/// The object that a GET or HEAD names.
+pub(super) async fn find(gateway: &Gateway, namespace: &Namespace, bucket: &str, key: &str) -> S3Result<FileInfo> {
+    let folder = gateway.bucket(namespace, bucket).await?;
+    match namespace.stat_entry(folder, key).await {
+        Ok(info) => Ok(info),
+        Err(error) => Err(gateway.failed_in(namespace, (bucket, folder), Subject::Key, error).await),
+    }
 }
 
 /// What of an object a GET or HEAD shows.
@@ -114,14 +119,18 @@ fn part(info: &FileInfo, number: i32) -> S3Result<(Range<u64>, usize)> {
         error
     };
     let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1)).ok_or_else(invalid)?;
-    match part_count(info) {
-        None if index == 0 => Ok((0..info.size, 1)),
-        Some(count) if count == info.content.0.len() => {
-            let start = info.content.0.iter().take(index).map(|part| part.size_bytes).sum::<u64>();
-            let part = info.content.0.get(index).ok_or_else(invalid)?;
-            Ok((start..start + part.size_bytes, count))
-        }
-        None | Some(_) => Err(invalid()),
+    let parts = &info.content.0;
+    let count = match part_count(info) {
+        None if index == 0 => return Ok((0..info.size, 1)),
+        // Only the last part may be empty, and an empty one has no content.
+        Some(count) if count == parts.len() || count == parts.len() + 1 => count,
+        None | Some(_) => return Err(invalid()),
+    };
+    let start = parts.iter().take(index).map(|part| part.size_bytes).sum::<u64>();
+    match parts.get(index) {
+        Some(part) => Ok((start..start + part.size_bytes, count)),
+        None if index + 1 == count => Ok((info.size..info.size, count)),
+        None => Err(invalid()),
     }
 }
 
@@ -218,6 +227,37 @@ impl<S: Stream<Item = Result<Bytes, Error>> + Unpin> s3s::stream::ByteStream for
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_by_its_number_also_when_the_last_one_is_empty() {
+        let content = |sizes: &[u64]| {
+            let part = |size: &u64| ContentPart { content_id: [1; 16], size_bytes: *size, blake3: [0; 32], nodes: vec![] };
+            fs_layer::Content(sizes.iter().map(part).collect())
+        };
+        let object = |etag: &str, sizes: &[u64]| FileInfo {
+            id: 5,
+            kind: NodeKind::File,
+            parent: 1,
+            name: "k".into(),
+            owner: String::new(),
+            created_at_ms: 0,
+            modified_at_ms: 0,
+            version: 1,
+            size: sizes.iter().sum(),
+            etag: etag.into(),
+            content_type: String::new(),
+            attributes: Default::default(),
+            author: String::new(),
+            content: content(sizes),
+        };
+        let told = |info: &FileInfo| (0..5).map(|number| part(info, number).ok()).collect::<Vec<_>>();
+        let full = object("abc-2", &[10, 5]);
+        assert_eq!(told(&full), [None, Some((0..10, 2)), Some((10..15, 2)), None, None]);
+        let last_empty = object("abc-3", &[10, 5]);
+        assert_eq!(told(&last_empty), [None, Some((0..10, 3)), Some((10..15, 3)), Some((15..15, 3)), None]);
+        assert_eq!(told(&object("abc", &[10])), [None, Some((0..10, 1)), None, None, None]);
+        assert_eq!(told(&object("abc-4", &[10])), [None, None, None, None, None], "more are missing than can be empty");
+    }
 
     #[test]
     fn a_range_over_parts() {

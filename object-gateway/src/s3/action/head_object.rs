@@ -1,10 +1,9 @@
 //! HeadObject: what GetObject would tell, without the bytes.
 
-use super::get_object::View;
+use super::get_object::{View, find};
 use super::{Answer, refuse_version, told_size};
 use crate::s3::Gateway;
 use crate::s3::conditions::{Conditions, etag, last_modified};
-use crate::s3::error::Subject;
 use crate::s3::metadata::Described;
 use s3s::dto::{HeadObjectInput, HeadObjectOutput};
 use s3s::{S3Request, S3Response};
@@ -13,11 +12,7 @@ pub(super) async fn run(gateway: &Gateway, request: S3Request<HeadObjectInput>) 
     let (namespace, _) = gateway.enter(&request)?;
     let input = request.input;
     refuse_version(input.version_id.as_ref())?;
-    let bucket = gateway.bucket(&namespace, &input.bucket).await?;
-    let info = match namespace.stat_entry(bucket, &input.key).await {
-        Ok(info) => info,
-        Err(error) => return Err(gateway.failed_in(&namespace, (&input.bucket, bucket), Subject::Key, error).await),
-    };
+    let info = find(gateway, &namespace, &input.bucket, &input.key).await?;
     let conditions = Conditions {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
