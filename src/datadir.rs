@@ -82,6 +82,17 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), identity, _lock: lock })
     }
 
+    /// Looks at a folder as [`DataDir::open`] would, and changes nothing: not even its lock is taken.
+    pub(crate) fn look(path: &Path, cluster_id: Option<&str>, secret: &ClusterSecret) -> Result<Option<Identity>, Failure> {
+        let identity = read_identity(path)?;
+        match &identity {
+            Some(identity) => accept(path, identity, cluster_id, secret)?,
+            None if path.exists() => refuse_unknown_contents(path)?,
+            None => {}
+        }
+        Ok(identity)
+    }
+
     /// Whom it belongs to; nobody yet, if it is new.
     pub(crate) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()

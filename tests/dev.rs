@@ -51,6 +51,11 @@ fn every_verb_of_admin_answers() {
     assert_eq!(dev.json(&["admin", "tenant", "create", "acme"])["name"], "acme");
     assert!(dev.fails(4, &["admin", "tenant", "create", "acme"]).contains("exists already"));
     assert!(dev.fails(2, &["admin", "tenant", "create", "Not A Name"]).contains("must be"));
+    assert!(dev.fails(2, &["admin", "tenant", "create", "--", "-x"]).contains("begins with"));
+    let told = dev.json(&["admin", "kv", "scan", "--directory"]).to_string();
+    assert!(told.contains("tenant_name acme") && told.contains("feature_level: 2"), "{told}");
+    assert!(!told.contains(dev.told["secret_access_key"].as_str().expect("told")), "no secret is shown");
+    dev.fails(2, &["admin", "kv", "put", "--directory", "a", "b"]);
     let names: Vec<_> = dev.json(&["admin", "tenant", "list"]).as_array().expect("a list").iter().map(|t| t["name"].clone()).collect();
     assert_eq!(names, ["demo", "acme"]);
 
@@ -74,6 +79,12 @@ fn every_verb_of_admin_answers() {
     let as_tenant = ["--access-key-id", id, "--secret-access-key", secret];
     assert_eq!(dev.json(&[&["fs", "mkdir", "/papers"][..], &as_tenant].concat())["kind"], "folder");
     dev.fails(7, &[&["admin", "tenant", "list"][..], &as_tenant].concat());
+    let operator = dev.json(&["admin", "key", "create", "--operator"]);
+    let as_operator = ["--access-key-id", operator["access_key_id"].as_str().expect("an id")];
+    let as_operator = [&as_operator[..], &["--secret-access-key", operator["secret_access_key"].as_str().expect("a secret")]].concat();
+    assert!(dev.fails(2, &[&["fs", "ls", "/"][..], &as_operator].concat()).contains("operator's"));
+    let listed = dev.json(&[&["fs", "ls", "/", "--tenant", "acme"][..], &as_operator].concat());
+    assert!(listed.to_string().contains("papers"), "{listed}");
     dev.json(&["admin", "key", "revoke", id]);
     pause(Duration::from_millis(1500));
     dev.fails(7, &[&["fs", "ls", "/"][..], &as_tenant].concat());
@@ -121,6 +132,9 @@ fn files_go_in_and_come_out_as_they_were() {
     let printed = dev.run(&["fs", "get", "/demo/docs/small", "-"]);
     assert_eq!(printed.stdout, b"hello");
 
+    assert!(dev.fails(3, &["fs", "ls", "/demo/nothing/"]).contains("nothing in /demo"));
+    let missing = dev.fails(3, &["fs", "stat", "/demo/none"]);
+    assert!(missing.contains("/demo/none") && !missing.contains("in folder"), "{missing}");
     dev.json(&["fs", "mv", "/demo/docs/small", "/demo/docs/renamed"]);
     dev.fails(3, &["fs", "stat", "/demo/docs/small"]);
     dev.json(&["fs", "mkdir", "/projects"]);
@@ -186,7 +200,7 @@ fn status_lists_what_is_wrong_and_exits_with_it() {
     let told = dev.fails(8, &["admin", "status"]);
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is ours");
     let down = down.unwrap_or_else(|| panic!("{status}"));
-    assert!(down["node"].is_u64() && down["message"].as_str().is_some_and(|text| text.contains("no answer within")), "{down}");
+    assert!(down["node"].is_u64() && down["message"].as_str().is_some_and(|text| text.contains("does not answer")), "{down}");
     assert!(told.contains("problem"), "{told}");
     assert!(dev.stop(), "and goes on");
 }

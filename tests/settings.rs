@@ -34,9 +34,53 @@ fn the_example_is_accepted_as_it_is() {
     assert!(example.status.success());
     let file = folder.path().join("node.toml");
     std::fs::write(&file, &example.stdout).expect("written");
-    let checked = run(&["node", "--check", "--config", file.to_str().expect("a plain path")]);
+    // Only what is of this machine differs: a free port, a folder, a secret.
+    let secret = folder.path().join("cluster.secret");
+    std::fs::write(&secret, "ab".repeat(32)).expect("written");
+    let (data, secret) = (folder.path().join("data"), secret.to_str().expect("a plain path").to_owned());
+    let (listen, s3) = (free_port(), free_port());
+    let own = ["--cluster-secret-file", &secret, "--data", data.to_str().expect("a plain path"), "--listen", &listen, "--s3-listen", &s3, "--http-listen="];
+    let checked = run(&[&["node", "--check", "--config", file.to_str().expect("a plain path"), "--bootstrap=true"][..], &own].concat());
     assert!(checked.status.success(), "{}", stderr(&checked));
     assert!(stdout(&example).lines().filter(|line| line.starts_with('#')).count() > 20, "every setting is explained");
+}
+
+/// An address on this machine where nobody listens.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("bound").to_string()
+}
+
+#[test]
+fn a_check_finds_what_a_start_would_trip_over_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = settings(folder.path(), "");
+    let check = |more: &[&str]| {
+        let (listen, s3) = (free_port(), free_port());
+        let args = [&["node", "--check", "--config", &file, "--listen", &listen, "--s3-listen", &s3, "--http-listen="][..], more].concat();
+        let output = run(&args);
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let well = check(&[]);
+    assert!(well.0 == Some(0) && well.1.contains("makes a new cluster"), "{well:?}");
+    assert!(!folder.path().join("data").exists(), "nothing is made");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = taken.local_addr().map(|address| (address.to_string(), taken)).expect("bound");
+    let busy = run(&["node", "--check", "--config", &file, "--listen", &taken.0, "--s3-listen", &free_port(), "--http-listen="]);
+    assert!(busy.status.code() == Some(4) && stderr(&busy).contains(&taken.0), "{}", stderr(&busy));
+    let alone = check(&["--bootstrap=false"]);
+    assert!(alone.0 == Some(2) && alone.1.contains("--join"), "{alone:?}");
+    let silent = check(&["--bootstrap=false", "--join", "127.0.0.1:1"]);
+    assert!(silent.0 == Some(0) && silent.1.contains("can't be reached now"), "{silent:?}");
+    let nameless = check(&["--bootstrap=false", "--join", "nobody.invalid:7401"]);
+    assert!(nameless.0 == Some(2) && nameless.1.contains("leads nowhere"), "{nameless:?}");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::write(data.join("letter.txt"), "dear").expect("written");
+    let strange = check(&[]);
+    assert!(strange.0 == Some(1) && strange.1.contains("letter.txt"), "{strange:?}");
+    std::fs::write(folder.path().join("cluster.secret"), "short").expect("written");
+    assert_eq!(check(&[]).0, Some(2), "the secret is read too");
 }
 
 #[test]
@@ -59,7 +103,9 @@ fn a_setting_out_of_bounds_is_refused_with_its_limit() {
 fn a_flag_wins_over_a_variable_and_that_over_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = settings(folder.path(), "[cluster]\nreplicas = 4\n");
-    let variable = harness::cairn(&["node", "--check", "--config", &file]).env("CAIRN_CLUSTER_REPLICAS", "5").output().expect("runs");
+    let (listen, s3) = (free_port(), free_port());
+    let args = ["node", "--check", "--config", &file, "--listen", &listen, "--s3-listen", &s3, "--http-listen="];
+    let variable = harness::cairn(&args).env("CAIRN_CLUSTER_REPLICAS", "5").output().expect("runs");
     assert!(variable.status.success(), "{}", stderr(&variable));
     let flag =
         harness::cairn(&["node", "--check", "--config", &file, "--cluster-replicas", "2"]).env("CAIRN_CLUSTER_REPLICAS", "5").output();

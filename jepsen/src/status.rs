@@ -25,10 +25,15 @@ pub async fn ask(address: &str, token: &str) -> Result<StatusResponse, ClusterEr
     let bearer: MetadataValue<_> = format!("Bearer {token}").parse().map_err(|_| unreachable("the token is not ASCII".into()))?;
     request.metadata_mut().insert("authorization", bearer);
     let answer = NodeAdminClient::new(channel).status(request).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => ClusterError::Refused { message: format!("{address}: {}", status.message()) },
-        Code::DeadlineExceeded | Code::Cancelled => unreachable(format!("no answer within {} ms", ANSWER_WITHIN.as_millis())),
-        _ => unreachable(format!("{}: {}", status.code(), status.message())),
+    answer.map(tonic::Response::into_inner).map_err(|status| {
+        let code = status.code();
+        if matches!(code, Code::Unauthenticated | Code::PermissionDenied) {
+            ClusterError::Refused { message: format!("{address}: {}", status.message()) }
+        } else if matches!(code, Code::DeadlineExceeded | Code::Cancelled) {
+            unreachable(format!("no answer within {} ms", ANSWER_WITHIN.as_millis()))
+        } else {
+            unreachable(format!("{code}: {}", status.message()))
+        }
     })
 }
 

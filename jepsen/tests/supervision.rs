@@ -57,11 +57,13 @@ async fn a_child_whose_settings_are_wrong_is_given_up() {
 #[tokio::test]
 async fn a_childs_standard_input_stays_open_while_it_is_supervised() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cluster = one(folder.path(), "cat; echo ended; exec sleep 100");
+    let cluster = one(folder.path(), "echo started; cat; echo ended; exec sleep 100");
     let log = || std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
     cluster.start(0).await.expect("starts");
+    // Else the log would be as empty before the shell has begun.
+    until("the shell runs", || log().contains("started")).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(log(), "");
+    assert_eq!(log(), "started\n");
     cluster.kill(0).await.expect("killed");
 }
 

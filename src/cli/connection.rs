@@ -175,6 +175,11 @@ impl Connection {
         Ok(S3Session { endpoints, region, key })
     }
 
+    /// Whether a key was given, and not taken from the context file.
+    pub(crate) fn has_key(&self) -> bool {
+        self.access_key_id.is_some()
+    }
+
     fn key(&self) -> Option<Key> {
         let (id, secret) = (self.access_key_id.clone()?, self.secret_access_key.clone()?);
         Some(Key { access_key_id: id, secret_access_key: secret })

@@ -26,7 +26,8 @@ pub(crate) struct Node {
     /// Print every setting with its meaning and its default, as a file to start from, and end.
     #[arg(long)]
     example_config: bool,
-    /// Check the settings and end.
+    /// Check all that a start would trip over, and end: the settings, the cluster secret, whose the data folder is, whether the ports are
+    /// free, and the nodes to join. Nothing is changed.
     #[arg(long)]
     check: bool,
     /// Stop in an orderly way when standard input ends: a supervisor holds its other end and may die.
@@ -45,6 +46,9 @@ impl Node {
         let config = self.settings.apply(&file)?;
         config.validate()?;
         if self.check {
+            for note in crate::node::check(&config).await? {
+                crate::output::line(&note)?;
+            }
             return crate::output::line("the settings are valid");
         }
         let telemetry = crate::telemetry::Telemetry::start(&config.log)?;

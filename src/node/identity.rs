@@ -19,8 +19,7 @@ pub(super) async fn establish(config: &NodeConfig, folder: &mut DataDir, secret:
         return Ok(identity.clone());
     }
     if !config.bootstrap && config.join.is_empty() {
-        return Err(Failure::usage(format!("the data folder {} is new, and no cluster is named", config.data.display()))
-            .hint("give --join host:port of a node of the cluster, or --bootstrap to make a new one"));
+        return Err(nowhere_to_go(config));
     }
     let (cluster_id, node_id) = if config.bootstrap && !anyone_in_a_cluster(config, secret).await {
         // A cluster's id is drawn when it is made: one that has an id exists, and this node may have voted in it.
@@ -40,6 +39,12 @@ pub(super) async fn establish(config: &NodeConfig, folder: &mut DataDir, secret:
     let identity = Identity::new(cluster_id, node_id, secret);
     folder.claim(identity.clone())?;
     Ok(identity)
+}
+
+/// A new node that was told neither whom to join nor to make a cluster.
+pub(super) fn nowhere_to_go(config: &NodeConfig) -> Failure {
+    Failure::usage(format!("the data folder {} is new, and no cluster is named", config.data.display()))
+        .hint("give --join host:port of a node of the cluster, or --bootstrap to make a new one")
 }
 
 /// A first node whose folder was lost must not make a second cluster beside the one it was in.

@@ -5,6 +5,7 @@
 //! first, learns who the other nodes are, and opens the S3 door last. It stops in the reverse order.
 
 mod http;
+mod check;
 mod identity;
 mod peers;
 mod serve;
@@ -12,6 +13,7 @@ mod settings;
 mod stop;
 mod storage;
 
+pub(crate) use check::check;
 pub(crate) use stop::Stop;
 
 use crate::config::NodeConfig;

@@ -136,11 +136,7 @@ impl Reconciler {
                 self.operator.transfer_leader(*group_id, *node_id).await?;
             }
         }
-<<<<<<< HEAD
         tracing::info!(step = brief(step), "done");
-=======
-        tracing::info!(%step, "done");
->>>>>>> 67ad667 (A tenant of any size is deleted in bounded steps; names are never flags; the reconciler speaks in sentences)
         Ok(true)
     }
 

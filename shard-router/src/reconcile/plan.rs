@@ -140,6 +140,15 @@ impl std::fmt::Display for Step {
             Step::FinishDelete { tenant } => write!(f, "finish the deletion of tenant {} ({})", tenant.name, tenant.tenant_id),
             Step::RaiseLevel { level } => write!(f, "raise the cluster to feature level {level}"),
             Step::TellLevel { node, level } => write!(f, "tell node {} that the cluster is at feature level {level}", node.node_id),
+            Step::Rebuild { group_id, node, voters, .. } => {
+                write!(f, "wipe the replica of group {group_id} on node {}; nodes {} vote without it", node.node_id, nodes(voters))
+            }
+            Step::Refill { group_id, added, voters, .. } => {
+                write!(f, "add nodes {} to the voters of group {group_id}, then {}", nodes(added), nodes(voters))
+            }
+            Step::LeaveFull { group_id, node_id } => {
+                write!(f, "hand the leadership of group {group_id} to node {node_id}, away from a full disk")
+            }
             Step::MoveLeader { group_id, node_id } => write!(f, "hand the leadership of group {group_id} to node {node_id}"),
         }
     }

@@ -129,9 +129,7 @@ impl Group {
             .flat_map(|status| status.groups.iter().map(move |group| (status.node.as_ref().map_or(0, |node| node.node_id), group)))
             .collect();
         match self.verb {
-            Verb::List => {
-                output.show(&Rows(cluster.groups.iter().map(|group| row(&group.record, &replicas)).collect()))
-            }
+            Verb::List => output.show(&Rows(cluster.groups.iter().map(|group| row(&group.record, &replicas)).collect())),
             Verb::Show { group } => {
                 let of_group = replicas.iter().filter(|(_, status)| status.group_id == group);
                 let shown: Vec<Replica> = of_group.map(|(node, status)| replica(*node, status)).collect();

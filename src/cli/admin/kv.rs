@@ -1,6 +1,8 @@
 //! `cairn admin kv`: a tenant's keys and values as they are stored. Keys and values are bytes; text is told as it is, anything else in
 //! the manner of `\x00`, which is understood too when it is given.
 
+mod directory;
+
 use crate::cli::connection::Session;
 use crate::failure::Failure;
 use crate::output::{Output, Show};
@@ -17,6 +19,7 @@ Examples:
   cairn admin kv scan --tenant acme --prefix gre
   cairn admin kv delete --tenant acme greeting
   cairn admin kv get --tenant acme '\\x02key\\x00'       bytes that are not text
+  cairn admin kv scan --directory                      the directory's own records, decoded; they can't be changed here
 
 The file system keeps its own rows here: what you change by hand, it may not understand.";
 
@@ -26,6 +29,9 @@ pub(super) struct Kv {
     /// Whose keys.
     #[arg(long, global = true, env = "CAIRN_TENANT", default_value = "demo")]
     tenant: String,
+    /// The cluster's directory instead of a tenant: only to look at, with its records decoded.
+    #[arg(long, global = true)]
+    directory: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -104,6 +110,9 @@ impl Show for Rows {
 
 impl Kv {
     pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
+        if self.directory {
+            return directory::run(self.verb, session, output).await;
+        }
         let client = session.router().tenant_named(&self.tenant).await?;
         match self.verb {
             Verb::Get { key } => {
@@ -129,7 +138,7 @@ impl Kv {
             }
             Verb::Scan { prefix, limit, reverse } => {
                 let rows = scan(&client, &prefix, limit, reverse).await?;
-                output.show(&Rows(rows))
+                output.show(&Rows(rows.iter().map(Row::from).collect()))
             }
         }
     }
@@ -140,7 +149,7 @@ async fn transact(client: &Client, operation: v1::Operation) -> Result<v1::Trans
 }
 
 /// Pages until there are enough rows, or no more.
-async fn scan(client: &Client, prefix: &Bytes, limit: u32, reverse: bool) -> Result<Vec<Row>, Failure> {
+async fn scan(client: &Client, prefix: &Bytes, limit: u32, reverse: bool) -> Result<Vec<v1::KeyValue>, Failure> {
     let page_rows = u32::try_from(metadb_proto::limits::PAGE_ROWS).unwrap_or(u32::MAX);
     let (mut rows, mut continuation) = (Vec::new(), Bytes::new());
     loop {
@@ -151,7 +160,7 @@ async fn scan(client: &Client, prefix: &Bytes, limit: u32, reverse: bool) -> Res
         let ask =
             Scan { start: prefix.clone(), end: after(prefix), limit: missing.min(page_rows), reverse, continuation, ..Scan::default() };
         let page = client.scan(ask).await?;
-        rows.extend(page.rows.iter().map(Row::from));
+        rows.extend(page.rows);
         if page.continuation.is_empty() {
             return Ok(rows);
         }

@@ -5,7 +5,7 @@ mod door;
 mod show;
 
 use super::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::output::Output;
 use clap::{Args, Subcommand};
 use door::{Door, Located};
@@ -122,13 +122,13 @@ impl Fs {
                 let door = self.door()?;
                 let to = &into_folder(from, to);
                 let ask = v1::RenameRequest { header: Some(door.header()), from: place(from), to: place(to), replace };
-                door.call(|mut client, request| async move { client.rename(request).await }, ask, true).await?;
+                door.call(from, |mut client, request| async move { client.rename(request).await }, ask, true).await?;
                 output.done(&format!("moved {from} to {to}"), &serde_json::json!({ "from": from, "to": to }))
             }
             Verb::Rm { ref path } => {
                 let door = self.door()?;
                 let ask = v1::DeleteRequest { header: Some(door.header()), place: place(path), precondition: None };
-                door.call(|mut client, request| async move { client.delete(request).await }, ask, true).await?;
+                door.call(path, |mut client, request| async move { client.delete(request).await }, ask, true).await?;
                 output.done(&format!("deleted {path}"), &serde_json::json!({ "deleted": path }))
             }
             Verb::Mkdir { ref path, bucket } => {
@@ -140,7 +140,7 @@ impl Fs {
                 let door = self.door()?;
                 let kind = if bucket { v1::NodeKind::FlatFolder } else { v1::NodeKind::TreeFolder };
                 let ask = v1::CreateFolderRequest { header: Some(door.header()), place: place(path), kind: kind.into() };
-                let made = door.call(|mut client, request| async move { client.create_folder(request).await }, ask, true).await?;
+                let made = door.call(path, |mut client, request| async move { client.create_folder(request).await }, ask, true).await?;
                 let row = NodeRow::from(made.node.unwrap_or_default());
                 output.done(&format!("made {} {path}", if bucket { "bucket" } else { "folder" }), &row)
             }
@@ -148,7 +148,9 @@ impl Fs {
     }
 
     fn door(&self) -> Result<Door, Failure> {
-        Ok(Door::new(self.connection.tenant(self.tenant.as_deref())?))
+        let session = self.connection.tenant(self.tenant.as_deref())?;
+        // The context file has a key of the tenant itself; a key that was given may be an operator's.
+        Ok(Door::new(session, self.tenant.clone().filter(|_| self.connection.has_key())))
     }
 }
 
@@ -189,7 +191,7 @@ async fn list(door: &Door, path: &str, recursive: bool, limit: usize) -> Result<
             continuation,
             ..Default::default()
         };
-        let page = door.call(|mut client, request| async move { client.list(request).await }, ask, false).await?;
+        let page = door.call(path, |mut client, request| async move { client.list(request).await }, ask, false).await?;
         entries.add(&prefix, &page);
         if page.continuation.is_empty() || (limit > 0 && entries.len() >= limit) {
             break;
@@ -198,6 +200,10 @@ async fn list(door: &Door, path: &str, recursive: bool, limit: usize) -> Result<
     }
     if limit > 0 {
         entries.truncate(limit);
+    }
+    if !prefix.is_empty() && entries.len() == 0 {
+        return Err(Failure::new(Code::NotFound, format!("nothing in {folder} has a name that begins with {prefix}"))
+            .hint(format!("`cairn fs ls {folder}` shows what is there")));
     }
     Ok(entries)
 }

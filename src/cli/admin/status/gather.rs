@@ -3,6 +3,7 @@
 use crate::cli::connection::Session;
 use crate::failure::{Code, Failure};
 use futures::future::join_all;
+use jepsen::cluster::ClusterError;
 use metadb_proto::v1::{ClusterRecord, GroupRecord, NodeRecord, NodeRef, SettingRecord, StatusResponse, group_record};
 use metadb_proto::{Error, v1};
 use serde::Serialize;
@@ -63,10 +64,16 @@ pub(super) async fn gather(session: &Session) -> Result<Gathered, Failure> {
 type Answer = Result<StatusResponse, Error>;
 
 async fn ask(address: &str, token: &str) -> Answer {
-    jepsen::status::ask(address, token).await.map_err(|error| match error {
-        jepsen::cluster::ClusterError::Refused { message } => Error::Denied { message },
-        jepsen::cluster::ClusterError::Unreachable { message } => Error::unavailable(message, Duration::ZERO),
-        other => Error::unavailable(other.to_string(), Duration::ZERO),
+    let error = match jepsen::status::ask(address, token).await {
+        Ok(status) => return Ok(status),
+        Err(error) => error,
+    };
+    Err(if let ClusterError::Refused { message } = error {
+        Error::Denied { message }
+    } else if let ClusterError::Unreachable { message } = error {
+        Error::unavailable(message, Duration::ZERO)
+    } else {
+        Error::unavailable(error.to_string(), Duration::ZERO)
     })
 }
 
