@@ -39,7 +39,17 @@ fn the_example_is_accepted_as_it_is() {
     std::fs::write(&secret, "ab".repeat(32)).expect("written");
     let (data, secret) = (folder.path().join("data"), secret.to_str().expect("a plain path").to_owned());
     let (listen, s3) = (free_port(), free_port());
-    let own = ["--cluster-secret-file", &secret, "--data", data.to_str().expect("a plain path"), "--listen", &listen, "--s3-listen", &s3, "--http-listen="];
+    let own = [
+        "--cluster-secret-file",
+        &secret,
+        "--data",
+        data.to_str().expect("a plain path"),
+        "--listen",
+        &listen,
+        "--s3-listen",
+        &s3,
+        "--http-listen=",
+    ];
     let checked = run(&[&["node", "--check", "--config", file.to_str().expect("a plain path"), "--bootstrap=true"][..], &own].concat());
     assert!(checked.status.success(), "{}", stderr(&checked));
     assert!(stdout(&example).lines().filter(|line| line.starts_with('#')).count() > 20, "every setting is explained");

@@ -4,8 +4,8 @@
 //! gets its identity, opens its state, opens the gRPC door (other nodes need it to elect leaders), makes the cluster if it is the
 //! first, learns who the other nodes are, and opens the S3 door last. It stops in the reverse order.
 
-mod http;
 mod check;
+mod http;
 mod identity;
 mod peers;
 mod serve;

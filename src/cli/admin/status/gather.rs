@@ -49,9 +49,7 @@ pub(super) async fn gather(session: &Session) -> Result<Gathered, Failure> {
     let operator = Operator::new(router);
     let told = async { Ok::<_, Error>((operator.status().await?, operator.tenants().await?.len(), operator.settings().await?)) };
     match tokio::time::timeout(DIRECTORY_WITHIN, told).await {
-        Ok(Ok((cluster, tenants, settings))) => {
-            Ok(Gathered { endpoints, cluster, tenants: Some(tenants), settings, directory: None })
-        }
+        Ok(Ok((cluster, tenants, settings))) => Ok(Gathered { endpoints, cluster, tenants: Some(tenants), settings, directory: None }),
         Ok(Err(error @ (Error::Denied { .. } | Error::Unauthenticated { .. }))) => Err(error.into()),
         Ok(Err(error)) => Ok(without_directory(session, endpoints, answers, error.to_string()).await),
         Err(_) => {
