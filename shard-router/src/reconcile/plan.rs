@@ -124,7 +124,7 @@ impl std::fmt::Display for Step {
         let nodes = |nodes: &[NodeRef]| nodes.iter().map(|node| node.node_id.to_string()).collect::<Vec<_>>().join(", ");
         let names = |tenants: &[TenantRecord]| tenants.iter().take(SHOWN).map(|tenant| tenant.name.clone()).collect::<Vec<_>>().join(", ");
         match self {
-            Step::GrowDirectory { added, voters } => {
+            Step::GrowDirectory { added, voters, .. } => {
                 write!(f, "add nodes {} to the directory's voters, then {}", nodes(added), nodes(voters))
             }
             Step::RecordDirectory { voters } => write!(f, "note nodes {} as the directory's voters", nodes(voters)),

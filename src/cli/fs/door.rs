@@ -164,6 +164,7 @@ fn told(error: Error, path: &str) -> Failure {
             Failure::from(error).hint("the key is of another tenant than --tenant names: leave --tenant out, or use a key of it")
         }
         Error::Conflict { .. }
+        | Error::Suspended { .. }
         | Error::Moved { .. }
         | Error::Unavailable { .. }
         | Error::Exhausted { .. }
