@@ -201,3 +201,9 @@ fn duration(seconds: u64) -> String {
         _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
     }
 }
+
+/// Every node of the directory, and its own answer or why there is none.
+pub(super) async fn ask_all(session: &Session) -> Result<Vec<(metadb_proto::v1::NodeRecord, Result<StatusResponse, String>)>, Failure> {
+    let nodes = gathered(session).await?.nodes;
+    Ok(nodes.into_iter().map(|node| (node.record, node.status.map_err(|error| error.to_string()))).collect())
+}
