@@ -108,7 +108,7 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
             writeln!(std::io::stdout().lock(), "{text}")?;
             Ok(ExitCode::SUCCESS)
         }
-        None => measure(args).await,
+        None => Box::pin(measure(args)).await,
     }
 }
 

@@ -124,13 +124,9 @@ async fn read(group: &Group, body: &request::Body, deadline: Instant, course: &m
 
 /// Bytes that fail their checksum are this replica's trouble, not the caller's: another one has them, or this one when it is rebuilt.
 fn withheld(error: Error) -> Error {
-    match error {
-        Error::Corrupt { message } => {
-            tracing::error!(message, "a read met bytes that fail their checksum; they are not served");
-            Error::unavailable("what was asked for does not read back on this node; it is rebuilt from the others", CORRUPT_RETRY)
-        }
-        other => other,
-    }
+    let Error::Corrupt { message } = error else { return error };
+    tracing::error!(message, "a read met bytes that fail their checksum; they are not served");
+    Error::unavailable("what was asked for does not read back on this node; it is rebuilt from the others", CORRUPT_RETRY)
 }
 
 /// Whether a replica that has reached a version may answer by itself. A node without a clock to be believed can't judge an age.

@@ -20,7 +20,7 @@ fn a_disk_that_lies_about_syncs_is_caught() {
 
 #[test]
 fn a_retry_without_its_request_id_is_caught() {
-    caught(Planted::RepeatsWithoutId, 4);
+    caught(Planted::RepeatsWithoutId, 35);
 }
 
 #[test]

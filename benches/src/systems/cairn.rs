@@ -67,7 +67,11 @@ impl Cairn {
         let router = Router::new(RouterConfig { seeds: addresses.clone(), token: token.clone(), ..RouterConfig::default() });
         let mut cairn = Cairn { cluster, addresses, token, secret_file, router, tenant_id: 0 };
         cairn.tenant_id = cairn.tenant(TENANT).await?.tenant_id();
-        up("Cairn", UP_WITHIN, &cairn.cluster, async { Ok(cairn.complete().await) }).await?;
+        up("Cairn", UP_WITHIN, &cairn.cluster, async {
+            cairn.complete().await;
+            Ok(())
+        })
+        .await?;
         Ok(cairn)
     }
 

@@ -174,6 +174,7 @@ proptest! {
 
 /// The same, on a disk that really loses what was not synced.
 #[test]
+#[expect(clippy::disallowed_macros, reason = "the steps of a failed run are read in its output")]
 fn real_power_failure() {
     let Some(mut power) = PowerDisk::new() else { return };
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });

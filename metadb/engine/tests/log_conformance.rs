@@ -318,6 +318,7 @@ impl Machine for PowerMachine {
         *self.now().dead.write() = true;
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a real machine is waited for in real time")]
     fn restart(&mut self) {
         let gate = self.gate.take().expect("it was up");
         let started = std::time::Instant::now();
@@ -479,6 +480,7 @@ proptest! {
 
 /// The same, on a disk that really loses what was not synced.
 #[test]
+#[expect(clippy::disallowed_macros, reason = "the steps of a failed run are read in its output")]
 fn real_power_failure() {
     let Some(mut power) = PowerDisk::new() else { return };
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, max_shrink_iters: 0, ..cases(10) });

@@ -321,6 +321,7 @@ fn survived(content: &Content, states: &[Model], seen: &Model) -> bool {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each step: read as a table")]
 async fn run<M: Machine>(mut machine: M, steps: Vec<Step>) -> M {
     let mut counter = 0;
     let mut states = vec![Model::new()];
@@ -446,6 +447,7 @@ proptest! {
 
 /// The same, on a disk that really loses what was not synced.
 #[test]
+#[expect(clippy::disallowed_macros, reason = "the steps of a failed run are read in its output")]
 fn real_power_failure() {
     let Some(mut power) = PowerDisk::new() else { return };
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, max_shrink_iters: 0, ..cases(8) });

@@ -37,7 +37,7 @@ fn who_was_away_has_no_credit_and_no_debt() {
     for n in 0..1000 {
         waits(&mut queue, arrival(1, 1, 1, n));
     }
-    (0..500).for_each(|_| drop(queue.pop()));
+    (0..500).for_each(|_| _ = queue.pop());
     for n in 0..1000 {
         waits(&mut queue, arrival(2, 1, 1, n));
     }
@@ -180,7 +180,7 @@ proptest! {
                 waits(&mut queue, arrival(tenant_id, 100, 1, n));
             }
         }
-        (0..served).for_each(|_| drop(queue.pop()));
+        (0..served).for_each(|_| _ = queue.pop());
         waits(&mut queue, arrival(1, 100, 1, 0));
         let before = std::iter::from_fn(|| queue.pop()).take_while(|taken| taken.tenant_id != 1).count();
         prop_assert!(before <= floods.len(), "{before} went first");

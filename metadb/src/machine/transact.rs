@@ -35,7 +35,7 @@ impl Run<'_> {
 
     fn commit(&mut self, tenant_id: u64, operations: &[v1::Operation], version: Version) -> Result<v1::TransactResponse, Refusal> {
         let mut writes = Transaction::new(self.group_id, tenant_id, version, &mut self.overlay);
-        let lost = usize::from(planted::is(Bug::TransactionIsTorn) && operations.len() > 1 && version.unix_ms() % 5 == 0);
+        let lost = usize::from(planted::is(Bug::TransactionIsTorn) && operations.len() > 1 && version.unix_ms().is_multiple_of(5));
         let done = operations[..operations.len() - lost].iter().map(|operation| writes.perform(operation));
         let results = done.chain((0..lost).map(|_| Ok(v1::OperationResult::default()))).collect::<Result<Vec<_>, _>>();
         let keys = writes.into_keys();

@@ -75,9 +75,9 @@ fn lists_that_part_are_caught() {
 #[test]
 fn an_element_of_a_failed_or_unknown_origin_is_told_apart() {
     let failed = Transaction { outcome: Outcome::Fail, completed: None, ..did((1, 2), &[], &[("a", 1)]) };
-    caught(&[failed.clone()], &[("a", &[1])], "failed");
+    caught(std::slice::from_ref(&failed), &[("a", &[1])], "failed");
     let unknown = Transaction { outcome: Outcome::Unknown, ..failed };
-    assert_eq!(judge(&[unknown.clone()], &[("a", &[1])]), None);
+    assert_eq!(judge(std::slice::from_ref(&unknown), &[("a", &[1])]), None);
     assert_eq!(judge(&[unknown], &[("a", &[])]), None);
     caught(&[], &[("a", &[7])], "nobody appended");
 }

@@ -29,6 +29,6 @@ fn a_gap_or_a_repetition_is_caught() {
     use super::tests::{breaks, three};
     let applies = (1, What::Applied { entries: vec![three()] });
     let gap = What::Opened { vote: Some((1, 1, true)), purged: 0, log: vec![three()], applied: 5 };
-    breaks("monotone applied", &[applies.clone(), applies.clone()], &[applies.clone()]);
+    breaks("monotone applied", &[applies.clone(), applies.clone()], std::slice::from_ref(&applies));
     breaks("monotone applied", &[(1, gap), applies], &[]);
 }

@@ -30,7 +30,7 @@ fn a_purge_beyond_the_flush_is_caught() {
     let at = |purged, flushed, applied| (1, What::Stands(Positions { purged, flushed, applied, committed: 9, last: 9 }));
     let flushed = (1, What::Flushed { through: 1 });
     let purged = (1, What::Purged { through: 1 });
-    super::tests::breaks("state ordering", &[purged.clone()], &[flushed, purged]);
+    super::tests::breaks("state ordering", std::slice::from_ref(&purged), &[flushed, purged.clone()]);
     super::tests::breaks("state ordering", &[at(3, 2, 5)], &[at(2, 3, 5)]);
     super::tests::breaks("state ordering", &[at(1, 6, 5)], &[]);
 }
