@@ -45,7 +45,7 @@ fn requests_done_twice_and_snapshots_with_less_are_caught() {
     caught(Planted::Server(Bug::RememberedIsNotChecked), 4);
     caught(Planted::Server(Bug::SnapshotWithoutRow), 9);
     caught(Planted::Server(Bug::SnapshotWithoutRequests), 12);
-    caught(Planted::Server(Bug::ClockIsBelieved), 12);
+    caught(Planted::Server(Bug::ClockIsBelieved), 72);
 }
 
 #[test]
