@@ -48,10 +48,10 @@ impl Run<'_> {
         };
         self.overlay.commit(version, &mut self.batch);
         if !keys.is_empty() {
-            self.changes.add(version, tenant_id, &keys);
-            if self.changes.is_full() {
+            if !self.changes.has_room(&keys) {
                 self.close_changes();
             }
+            self.changes.add(version, tenant_id, &keys);
         }
         Ok(v1::TransactResponse { committed: true, version: version.0, results, failed_condition: 0, actual: None })
     }

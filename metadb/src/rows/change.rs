@@ -10,8 +10,11 @@ use metadb_engine::EngineError;
 use metadb_proto::Version;
 
 const FORMAT: u8 = 2;
-/// A row is closed once it has so many bytes: with the largest commit on top, rows stay far below the largest message.
+/// A row takes no further commit past so many bytes, as rows travel whole in messages of snapshots; a larger commit has a row of its own.
 pub const ROW_BYTES: usize = 1 << 20;
+
+/// What a commit takes besides its keys: version, tenant, count.
+const COMMIT_BYTES: usize = 8 + 8 + 4;
 
 /// Which keys a commit touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +58,11 @@ impl Changes {
         }
     }
 
-    /// Whether it has as much as a row should have.
+    /// Whether a commit of these keys has a place in the row.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.row.len() >= ROW_BYTES
+    pub fn has_room(&self, keys: &[Bytes]) -> bool {
+        let bytes: usize = keys.iter().map(|key| 4 + key.len()).sum();
+        self.row.is_empty() || self.row.len() + COMMIT_BYTES + bytes <= ROW_BYTES
     }
 
     /// The row's key and value, if there was any commit; then it is empty again.

@@ -57,6 +57,23 @@ fn a_change_row() {
 }
 
 #[test]
+fn a_change_row_is_bounded_and_a_large_commit_has_its_own() {
+    let key = Bytes::from(vec![b'k'; 4096]);
+    let large = vec![key.clone(); change::ROW_BYTES / 4096 + 1];
+    let mut changes = change::Changes::default();
+    assert!(changes.has_room(&large), "alone it has a place");
+    let mut commits = 0;
+    while changes.has_room(std::slice::from_ref(&key)) {
+        commits += 1;
+        changes.add(Version(commits), 7, std::slice::from_ref(&key));
+    }
+    assert!(!changes.has_room(&large));
+    let (_, row) = changes.take(3).expect("many commits");
+    assert!(row.len() <= change::ROW_BYTES && row.len() + 2 * key.len() > change::ROW_BYTES, "{} bytes", row.len());
+    assert_eq!(change::decode(&row).expect("well formed").len() as u64, commits);
+}
+
+#[test]
 fn the_applied_row() {
     let applied = applied::Applied { position: Bytes::from_static(b"p"), membership: Bytes::from_static(b"mm"), version: Version(5) };
     assert_eq!(hex::encode(applied::key(3)), "0000000300");
