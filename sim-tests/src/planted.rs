@@ -71,6 +71,18 @@ impl<D: Disk> Disk for LyingDisk<D> {
         self.0.read(name, offset, bytes)
     }
 
+    fn reserve(&self, name: &str, bytes: u64) {
+        self.0.reserve(name, bytes);
+    }
+
+    fn retire(&self, name: &str) -> Result<(), EngineError> {
+        self.0.retire(name)
+    }
+
+    fn mark(&self, name: &str, bytes: &[u8]) {
+        self.0.mark(name, bytes);
+    }
+
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
         self.0.append(name, bytes)
     }

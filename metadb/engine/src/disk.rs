@@ -19,7 +19,7 @@ pub struct Space {
 
 /// A flat folder of named files. A name is one path element.
 pub trait Disk: Send + Sync + 'static {
-    /// The names in the folder, sorted.
+    /// The names in the folder, sorted, without retired files.
     ///
     /// # Errors
     /// [`EngineError::Io`].
@@ -37,9 +37,20 @@ pub trait Disk: Send + Sync + 'static {
     /// [`EngineError::Io`].
     fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError>;
 
-    /// Says that a file will grow to about so many bytes by small appends, each synced. A disk may then extend it ahead with zeros, so
-    /// that a sync has less to write: whoever opens the file anew may find zeros at its end. Best effort; nothing by default.
-    fn reserve(&self, _name: &str, _bytes: u64) {}
+    /// Says that a new file will grow to about so many bytes by small appends, each synced. A disk may then extend it ahead with zeros, or
+    /// give it the room of a retired file, so that a sync has less to write: whoever opens the file anew may find zeros or bytes of that
+    /// other file at its end. Best effort.
+    fn reserve(&self, name: &str, bytes: u64);
+
+    /// Removes a file, durably, as [`Disk::remove`] does. Its room may be kept for a file that is reserved later.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn retire(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Writes bytes behind the end of a file, where the next append will write. Best effort, and durable by chance only: whoever opens the
+    /// file anew may find them.
+    fn mark(&self, name: &str, bytes: &[u8]);
 
     /// Appends to a file, made if it is not there. Not durable before [`Disk::sync`].
     ///

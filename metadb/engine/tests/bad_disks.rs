@@ -7,6 +7,8 @@ use metadb_engine::log::{Log, LogOp, LogOptions, Record};
 use metadb_engine::rocks::{RocksOptions, RocksStore};
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
 use metadb_engine::{Cf, EngineError, Store, StoreRead, WriteBatch};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +82,36 @@ async fn after_a_clean_close_rot_in_the_last_entries_is_told_too() {
     let length = disk.len(FIRST).expect("it can be asked").expect("it is there");
     assert!(disk.flip(FIRST, length - 32 - 10, 0));
     assert!(matches!(open(&disk).await, Err(EngineError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn after_a_kill_rot_in_the_last_entries_is_told_too() {
+    let disk = disk();
+    drop(written(&disk, 5).await);
+    let length = disk.len(FIRST).expect("it can be asked").expect("it is there");
+    disk.crash(Kind::Kill);
+    assert!(disk.flip(FIRST, length - 10, 0));
+    assert!(matches!(open(&disk).await, Err(EngineError::Corrupt { .. })));
+    assert!(disk.flip(FIRST, length - 10, 0));
+    assert_eq!(indexes(&open(&disk).await.expect("what is whole is no error")), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_log_that_goes_round_writes_over_what_it_retired() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let options = LogOptions { segment_bytes: 16 << 10, cache_bytes: 0, ..LogOptions::default() };
+    let log = Log::open(FileDisk::open(folder.path()).expect("it opens"), options.clone()).await.expect("it opens");
+    let mut files = BTreeSet::new();
+    for index in 1..=400 {
+        let purge = LogOp::Purge { group: 1, through_index: index - 1, mark: Bytes::from_static(b"m") };
+        submit(&log, vec![append(1, index, 1000), purge]).await.expect("a healthy disk writes");
+        let entries = std::fs::read_dir(folder.path()).expect("it can be listed").filter_map(Result::ok);
+        files.extend(entries.filter_map(|entry| Some(entry.metadata().ok()?.ino())));
+    }
+    assert!(files.len() <= 6, "{} files were made for a log of at most six segments and two spares", files.len());
+    drop(log);
+    let log = Log::open(FileDisk::open(folder.path()).expect("it opens"), options).await.expect("it opens over what was retired");
+    assert_eq!(indexes(&log), [400]);
 }
 
 #[tokio::test]

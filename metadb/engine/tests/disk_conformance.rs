@@ -2,7 +2,8 @@
 //! promises.
 //!
 //! The property: after a power failure a file that was synced, cut or renamed is there, with every byte that was synced; behind these there
-//! may be bytes of later appends, or zeros in their place, and nothing else. What was removed is gone.
+//! may be bytes of later appends, or zeros in their place, or marks, or what a retired file held, and nothing else. What was removed or
+//! retired is gone.
 #![cfg(not(madsim))]
 
 mod power;
@@ -13,7 +14,7 @@ use power::PowerDisk;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -22,6 +23,8 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 enum Step {
     Append(usize, usize),
     Reserve(usize),
+    Mark(usize),
+    Retire(usize),
     Sync(usize),
     Truncate(usize, u64),
     Remove(usize),
@@ -33,7 +36,9 @@ fn step() -> impl Strategy<Value = Step> {
     let name = 0..NAMES.len();
     prop_oneof![
         8 => (name.clone(), 1..20_000_usize).prop_map(|(name, bytes)| Step::Append(name, bytes)),
-        1 => name.clone().prop_map(Step::Reserve),
+        2 => name.clone().prop_map(Step::Reserve),
+        1 => name.clone().prop_map(Step::Mark),
+        2 => name.clone().prop_map(Step::Retire),
         4 => name.clone().prop_map(Step::Sync),
         1 => (name.clone(), 0..30_000_u64).prop_map(|(name, bytes)| Step::Truncate(name, bytes)),
         1 => name.clone().prop_map(Step::Remove),
@@ -49,6 +54,8 @@ struct File {
     synced: usize,
     /// Whether its name is durable.
     named: bool,
+    /// What may lie behind its end besides.
+    behind: BTreeSet<u8>,
 }
 
 trait Machine {
@@ -104,14 +111,16 @@ fn check(name: &str, file: &File, found: Option<Vec<u8>>) -> Option<File> {
     assert!(found.len() >= file.synced, "{name}: {} bytes of {} that were synced", found.len(), file.synced);
     assert_eq!(found[..file.synced], file.bytes[..file.synced], "{name}: what was synced is changed");
     for (at, byte) in found.iter().enumerate().skip(file.synced) {
-        assert!(*byte == 0 || file.bytes.get(at) == Some(byte), "{name}: byte {at} was never written");
+        let known = *byte == 0 || file.bytes.get(at) == Some(byte) || file.behind.contains(byte);
+        assert!(known, "{name}: byte {at} was never written");
     }
-    Some(File { synced: found.len(), bytes: found, named: true })
+    Some(File { synced: found.len(), bytes: found, named: true, behind: BTreeSet::new() })
 }
 
 fn run<M: Machine>(mut machine: M, steps: Vec<Step>) -> M {
     let mut files: BTreeMap<&str, File> = BTreeMap::new();
     let mut fill = 0_u8;
+    let mut retired = BTreeSet::new();
     for step in steps {
         let disk = machine.disk();
         match step {
@@ -121,7 +130,21 @@ fn run<M: Machine>(mut machine: M, steps: Vec<Step>) -> M {
                 let file = files.entry(NAMES[name]).or_default();
                 file.bytes.resize(file.bytes.len() + bytes, fill);
             }
-            Step::Reserve(name) if files.contains_key(NAMES[name]) => disk.reserve(NAMES[name], 100_000),
+            Step::Reserve(name) => {
+                disk.reserve(NAMES[name], 100_000);
+                files.entry(NAMES[name]).or_insert_with(|| File { behind: retired.clone(), ..File::default() });
+            }
+            Step::Mark(name) => {
+                let Some(file) = files.get_mut(NAMES[name]) else { continue };
+                fill = fill.wrapping_add(1).max(1);
+                disk.mark(NAMES[name], &[fill; 32]);
+                file.behind.insert(fill);
+            }
+            Step::Retire(name) => {
+                let Some(file) = files.remove(NAMES[name]) else { continue };
+                disk.retire(NAMES[name]).expect("a healthy disk retires");
+                retired.extend(file.bytes.iter().chain(&file.behind));
+            }
             Step::Sync(name) => {
                 let Some(file) = files.get_mut(NAMES[name]) else { continue };
                 disk.sync(NAMES[name]).expect("a healthy disk syncs");
@@ -142,7 +165,7 @@ fn run<M: Machine>(mut machine: M, steps: Vec<Step>) -> M {
                 let file = files.remove(NAMES[from]).unwrap_or_default();
                 files.insert(NAMES[to], File { named: true, ..file });
             }
-            Step::Reserve(_) | Step::Rename(..) => {}
+            Step::Rename(..) => {}
             Step::PowerLoss => {
                 drop(disk);
                 machine.power_loss();

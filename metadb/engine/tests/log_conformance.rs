@@ -225,6 +225,21 @@ impl Disk for Gate {
     fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError> {
         self.pass(|disk| disk.read(name, offset, bytes))
     }
+    fn reserve(&self, name: &str, bytes: u64) {
+        let dead = self.dead.read();
+        if !*dead {
+            self.disk.reserve(name, bytes);
+        }
+    }
+    fn retire(&self, name: &str) -> Result<(), EngineError> {
+        self.pass(|disk| disk.retire(name))
+    }
+    fn mark(&self, name: &str, bytes: &[u8]) {
+        let dead = self.dead.read();
+        if !*dead {
+            self.disk.mark(name, bytes);
+        }
+    }
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
         self.pass(|disk| disk.append(name, bytes))
     }

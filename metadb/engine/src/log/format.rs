@@ -13,7 +13,8 @@
 //! * A new segment says how far the one before it is to be believed. Opening a log starts a new segment, which repeats what is alive of
 //!   the last batch: a torn or doubtful tail is never written upon and never read again.
 //! * Checksums are seeded with the segment's number and the offset: bytes in the wrong place do not pass.
-//! * Zeros where a batch could start are the end of the segment: files may be extended ahead of time.
+//! * Anything but the next batch where a batch could start is the end of the segment: files are extended ahead of time by zeros, or
+//!   written over retired ones, whose bytes fail the checksums here.
 
 use super::marks::Marks;
 use crate::EngineError;

@@ -145,6 +145,9 @@ impl Pump {
         }
         self.bytes = 0;
         self.answered = 0;
+        if !self.is_closing() {
+            self.writer.prove();
+        }
         self.writer.settle()
     }
 

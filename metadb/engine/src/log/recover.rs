@@ -2,8 +2,8 @@
 //!
 //! What can be torn is only the last batch of the last segment: every batch before it was synced before the next one was written. So a bad
 //! batch there, with no intact batch header behind it, is a write that was never acknowledged, and is cut. Anything else that does not
-//! read back is corruption, and is told. One case can't be told from a torn write: rot in the very last batch of a log that was not
-//! closed; a closed log ends with an empty batch that proves it.
+//! read back is corruption, and is told. The very last batch is proved by an empty one behind it: always in a closed log, and in that of a
+//! killed process. Where the power failed the proof may be lost, and rot in that one batch can't be told from a torn write.
 
 use super::format::{self, BatchHeader, HeaderCheck, SegmentHeader, corrupt};
 use super::index::Index;
@@ -150,9 +150,8 @@ fn replay(segment: &Segment, trusted: Option<usize>, expected: Option<u64>, inde
                 if format::batches_behind(number, bytes, at + 1).any(|later| later > sequence) {
                     return Err(corrupt(number, offset, message));
                 }
-                // Zeros: the file was extended ahead of time, or nothing of the batch had arrived.
-                let torn = bytes[at..].iter().any(|byte| *byte != 0);
-                if torn {
+                // Without a header of its own: zeros written ahead, bytes of a retired file, or a write of which nothing had arrived.
+                if BatchHeader::check(number, bytes, at).is_some_and(|header| header.sequence == sequence) {
                     tracing::warn!(segment = number, offset, message, "cut a torn write at the end of the log");
                 }
                 return Ok(ended(last_batch, sequence + 1));

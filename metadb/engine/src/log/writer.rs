@@ -135,8 +135,16 @@ impl Writer {
     pub(super) fn settle(&self) -> Result<(), EngineError> {
         loop {
             let Some(dead) = self.index.lock().take_dead(self.segment, self.appended_through) else { return Ok(()) };
-            self.disk.remove(&format::segment_name(dead))?;
+            self.disk.retire(&format::segment_name(dead))?;
         }
+    }
+
+    /// The sync is over: leaves an empty batch behind what it made durable, which the next batch will be written over. After a kill it
+    /// proves that the batch before it was durable once, so that rot there is told from a torn write.
+    pub(super) fn prove(&self) {
+        let base = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let proof = BatchEncoder::new(Vec::with_capacity(format::BATCH_HEADER_BYTES), self.segment, base, self.sequence, None).finish();
+        self.disk.mark(&self.name, &proof);
     }
 
     fn read_all(&self, copies: Vec<Copy>) -> Result<Vec<(Copy, Bytes)>, EngineError> {

@@ -13,6 +13,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// So many retired files are kept for their room.
+const SPARES_MAX: usize = 2;
 /// What a power failure leaves or takes as one piece, in bytes.
 const SECTOR_BYTES: usize = 512;
 /// A sync takes this long unless the test says otherwise: a good flash disk.
@@ -33,11 +35,17 @@ struct State {
     syncs_to_fail: u32,
     reads_to_fail: u32,
     life: u64,
+    /// What retired files held: new files are written over it.
+    spares: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct File {
     bytes: Vec<u8>,
+    /// What lies in the file's room, from its start: of what is behind the end, a crash brings it to light.
+    room: Vec<u8>,
+    /// Whether `room` was brought to light.
+    reopened: bool,
     /// Up to here everything is durable, but for `lost`.
     synced: usize,
     /// Ends of the appends after `synced`.
@@ -61,6 +69,7 @@ impl SimDisk {
                 syncs_to_fail: 0,
                 reads_to_fail: 0,
                 life: 0,
+                spares: Vec::new(),
             }),
         })
     }
@@ -104,7 +113,9 @@ impl SimDisk {
 
     /// Puts an empty disk in its place.
     pub fn replace(&self) {
-        self.state.lock().files.clear();
+        let mut state = self.state.lock();
+        state.files.clear();
+        state.spares.clear();
     }
 
     /// Bytes in all files.
@@ -145,11 +156,34 @@ impl SimDisk {
 }
 
 impl File {
+    /// Its length for whoever reads it.
+    fn len(&self) -> usize {
+        if self.reopened { self.bytes.len().max(self.room.len()) } else { self.bytes.len() }
+    }
+
+    /// Bytes that can be read.
+    fn content(&self, range: Range<usize>) -> Bytes {
+        let end = range.end.min(self.len());
+        let own = self.bytes.get(range.start..end.min(self.bytes.len())).unwrap_or_default();
+        let behind = self.room.get(range.start.max(self.bytes.len())..end).unwrap_or_default();
+        [own, behind].concat().into()
+    }
+
+    /// What was brought to light counts as the file's own from now on.
+    fn own_room(&mut self) {
+        if std::mem::take(&mut self.reopened) && self.room.len() > self.bytes.len() {
+            self.bytes.extend_from_slice(&self.room[self.bytes.len()..]);
+            self.synced = self.bytes.len();
+        }
+        self.room.clear();
+    }
+
     /// What is left after a crash; false: not even the name.
     fn survive(&mut self, kind: Kind, chance: &mut Chance) -> bool {
         if kind == Kind::PowerLoss && !self.named && chance.one_in(2) {
             return false;
         }
+        self.reopened = true;
         let kept = usize::try_from(chance.up_to(self.appends.len() as u64)).unwrap_or(0);
         let mut end = if kept == 0 { self.synced } else { self.appends[kept - 1] };
         if kind == Kind::Kill {
@@ -180,7 +214,9 @@ impl File {
         while at < range.end {
             let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(range.end);
             if chance.one_in(2) {
-                self.bytes[at..next].fill(0);
+                let old = self.room.get(at..next.min(self.room.len())).unwrap_or_default();
+                self.bytes[at..at + old.len()].copy_from_slice(old);
+                self.bytes[at + old.len()..next].fill(0);
             }
             at = next;
         }
@@ -208,7 +244,7 @@ impl Disk for SimDisk {
     }
 
     fn len(&self, name: &str) -> Result<Option<u64>, EngineError> {
-        Ok(self.state.lock().files.get(name).map(|file| file.bytes.len() as u64))
+        Ok(self.state.lock().files.get(name).map(|file| file.len() as u64))
     }
 
     fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError> {
@@ -217,10 +253,42 @@ impl Disk for SimDisk {
             state.reads_to_fail -= 1;
             return Err(io("read", name, "injected: input/output error"));
         }
-        let content = &state.file("read", name)?.bytes;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-        let end = start.saturating_add(bytes).min(content.len());
-        Ok(Bytes::copy_from_slice(&content[start..end]))
+        let file = state.file("read", name)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.len());
+        Ok(file.content(start..start.saturating_add(bytes)))
+    }
+
+    fn reserve(&self, name: &str, _: u64) {
+        let mut state = self.state.lock();
+        if !state.files.contains_key(name) {
+            let room = state.spares.pop().unwrap_or_default();
+            state.files.insert(name.to_owned(), File { room, ..File::default() });
+        }
+    }
+
+    fn retire(&self, name: &str) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        if let Some(mut file) = state.files.remove(name)
+            && state.spares.len() < SPARES_MAX
+        {
+            file.own_room();
+            state.spares.push(file.bytes);
+        }
+        Ok(())
+    }
+
+    fn mark(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        if let Some(file) = state.files.get_mut(name) {
+            if file.reopened {
+                file.own_room();
+            }
+            let (start, end) = (file.bytes.len(), file.bytes.len() + bytes.len());
+            if file.room.len() < end {
+                file.room.resize(end, 0);
+            }
+            file.room[start..end].copy_from_slice(bytes);
+        }
     }
 
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
@@ -229,6 +297,9 @@ impl Disk for SimDisk {
             return Err(EngineError::Full { path: name.to_owned() });
         }
         let file = state.files.entry(name.to_owned()).or_default();
+        if file.reopened {
+            file.own_room();
+        }
         file.bytes.extend_from_slice(bytes);
         file.appends.push(file.bytes.len());
         Ok(())
@@ -255,6 +326,7 @@ impl Disk for SimDisk {
     fn truncate(&self, name: &str, bytes: u64) -> Result<(), EngineError> {
         let mut state = self.state.lock();
         let file = state.files.get_mut(name).ok_or_else(|| io("truncate", name, "no such file"))?;
+        file.own_room();
         let end = usize::try_from(bytes).unwrap_or(usize::MAX).min(file.bytes.len());
         file.bytes.truncate(end);
         file.synced = end;
@@ -318,6 +390,22 @@ impl Disk for SimMount {
 
     fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError> {
         self.alive("read", name)?.read(name, offset, bytes)
+    }
+
+    fn reserve(&self, name: &str, bytes: u64) {
+        if let Ok(disk) = self.alive("reserve", name) {
+            disk.reserve(name, bytes);
+        }
+    }
+
+    fn retire(&self, name: &str) -> Result<(), EngineError> {
+        self.alive("retire", name)?.retire(name)
+    }
+
+    fn mark(&self, name: &str, bytes: &[u8]) {
+        if let Ok(disk) = self.alive("mark", name) {
+            disk.mark(name, bytes);
+        }
     }
 
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
