@@ -6,6 +6,7 @@ mod harness;
 use harness::Dev;
 use metadb_proto::Error;
 use metadb_proto::principal::Token;
+use serde_json::json;
 use shard_router::{Client, Router, RouterConfig, operation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,4 +71,56 @@ fn a_flood_is_bounded_and_a_rare_asker_is_served() {
         runtime.block_on(flood).expect("no error but the one that it was told to expect");
     }
     assert_eq!(at_door(flooding)["requests"].as_u64().unwrap_or(0), 0, "nothing is left behind");
+}
+
+/// Asks every node by itself.
+fn on_every_node(dev: &Dev, mut ask: impl FnMut(&[&str])) {
+    for node in dev.told["nodes"].as_array().expect("nodes") {
+        let (grpc, s3) = (node["grpc"].as_str().expect("told"), node["s3"].as_str().expect("told"));
+        ask(&["--endpoint", grpc, "--s3-endpoint", s3]);
+    }
+}
+
+#[test]
+fn a_tenant_and_a_service_are_switched_off_and_on_on_every_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dev = Dev::start(&folder.path().join("data"), 3);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "bytes").expect("written");
+    let file = file.to_str().expect("a plain path");
+    let put = ["fs", "put", file, "/demo/file"];
+    dev.json(&put);
+    assert!(dev.fails(2, &["admin", "tenant", "suspend", "demo"]).contains("--reason"));
+
+    let told = dev.json(&["admin", "tenant", "suspend", "demo", "--reason", "unpaid since March"]);
+    assert_eq!(told["nodes_in_force"], json!(3), "{told}");
+    on_every_node(&dev, |node| {
+        for verb in [&["fs", "ls", "/"][..], &put] {
+            let told = dev.fails(7, &[verb, node].concat());
+            assert!(told.contains("suspended: unpaid since March"), "{verb:?}: {told}");
+        }
+    });
+    assert!(dev.json(&["admin", "status"])["switched_off"][0].as_str().is_some_and(|off| off.contains("unpaid since March")));
+    dev.json(&["admin", "kv", "scan", "--tenant", "demo"]);
+
+    dev.json(&["admin", "tenant", "suspend", "demo", "--writes-only", "--reason", "over its quota"]);
+    on_every_node(&dev, |node| {
+        dev.json(&[&["fs", "ls", "/"][..], node].concat());
+        assert!(dev.fails(7, &[&["fs", "mkdir", "/new"][..], node].concat()).contains("over its quota"));
+    });
+    dev.json(&["admin", "tenant", "resume", "demo"]);
+    dev.json(&put);
+
+    dev.json(&["admin", "service", "disable", "s3", "--tenant", "demo", "--reason", "runaway client"]);
+    assert!(dev.fails(7, &put).contains("runaway client"));
+    dev.json(&["fs", "ls", "/"]);
+    let services = dev.json(&["admin", "service", "list", "--tenant", "demo"]);
+    assert_eq!(services[1]["serves"], json!(false), "{services}");
+    dev.json(&["admin", "service", "enable", "s3", "--tenant", "demo"]);
+    dev.json(&put);
+    dev.json(&["admin", "service", "disable", "fs"]);
+    on_every_node(&dev, |node| drop(dev.fails(7, &[&["fs", "ls", "/"][..], node].concat())));
+    dev.json(&["admin", "service", "enable", "fs"]);
+    dev.json(&["fs", "ls", "/"]);
+    assert_eq!(dev.json(&["admin", "status"])["switched_off"], json!([]));
 }
