@@ -65,13 +65,23 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// One processor is left to the threads that are not the runtime's, the log's writer before all: it decides how soon a write is durable.
+/// `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads(processors.saturating_sub(1).max(1));
+    }
+    builder.enable_all().build()
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output { format: cli.output };
     if let Verb::Completions(verb) = &cli.verb {
         return verb.run();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::failed(format!("can't start the runtime: {error}")))?;
+    let runtime = runtime().map_err(|error| Failure::failed(format!("can't start the runtime: {error}")))?;
     let ended = runtime.block_on(async {
         match cli.verb {
             Verb::Dev(verb) => verb.run(output).await,

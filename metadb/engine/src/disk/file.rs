@@ -19,10 +19,14 @@ use std::time::Duration;
 const SPARE: &str = "spare-";
 /// So many retired files are kept for their room; what is retired beyond that is removed.
 const SPARES_MAX: usize = 2;
-/// Zeros are written ahead of appends smaller than this. Of larger ones the bytes are the cost, and zeros would be as many again.
+/// Zeros are written ahead while appends are smaller than this on average. Of larger ones the bytes are the cost, and zeros would be as
+/// many again.
 const SMALL_APPEND_BYTES: usize = 16 << 10;
-/// What is written ahead at a time.
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+/// How much is written ahead at a time: a sync writes all of it once.
+const AHEAD_BYTES: usize = 64 << 10;
+/// Zeros are written in pages: Linux keeps what is written at a time in one folio, and accounts it to the process as a whole whenever a byte
+/// of it changes (measured: 24 times what reached the disk, with 1 MiB).
+static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 
 /// A folder on a real disk.
 #[derive(Debug)]
@@ -52,25 +56,31 @@ struct Extent {
     zeroed: u64,
     /// Zeros may be written up to here.
     reserved: u64,
+    /// Bytes of an append, on average over the last few.
+    average: usize,
 }
 
 impl Open {
     /// Writes zeros ahead of the end. Syncing bytes that replace zeros needs no change of the file's size or blocks, which on ext4 takes a
     /// third off a small sync (measured: 100 to 68 us).
     fn extend(&self, extent: &mut Extent, end: u64, appended: usize) {
+        extent.average = extent.average - extent.average / 8 + appended / 8;
         extent.zeroed = extent.zeroed.max(end);
-        if extent.reserved <= end || extent.zeroed > end || appended >= SMALL_APPEND_BYTES {
+        if extent.reserved <= end || extent.zeroed > end || extent.average >= SMALL_APPEND_BYTES {
             return;
         }
-        let ahead = usize::try_from(extent.reserved - end).unwrap_or(usize::MAX).min(ZEROS.len());
-        if self.file.write_all_at(&ZEROS[..ahead], end).is_ok() {
-            extent.zeroed = end + ahead as u64;
-        } else {
-            // A disk that is nearly full needs its room for better things.
-            extent.reserved = 0;
-            if let Err(error) = self.file.set_len(end) {
-                tracing::warn!(%error, "zeros written ahead can't be taken back");
+        let until = extent.reserved.min(end + AHEAD_BYTES as u64);
+        while extent.zeroed < until {
+            let page = usize::try_from(until - extent.zeroed).unwrap_or(usize::MAX).min(ZEROS.len());
+            if self.file.write_all_at(&ZEROS[..page], extent.zeroed).is_err() {
+                // A disk that is nearly full needs its room for better things.
+                (extent.reserved, extent.zeroed) = (0, end);
+                if let Err(error) = self.file.set_len(end) {
+                    tracing::warn!(%error, "zeros written ahead can't be taken back");
+                }
+                return;
             }
+            extent.zeroed += page as u64;
         }
     }
 
@@ -229,7 +239,7 @@ impl Disk for FileDisk {
         if !files.contains_key(name) && self.full_path("reserve", name).is_ok_and(|path| !path.exists()) {
             match self.take_spare(name) {
                 Ok(Some((file, room))) => {
-                    let writing = Mutex::new(Extent { zeroed: room, reserved: bytes });
+                    let writing = Mutex::new(Extent { zeroed: room, reserved: bytes, average: 0 });
                     let open = Open { file, bytes: AtomicU64::new(0), writing, named: AtomicBool::new(false) };
                     files.insert(name.to_owned(), Arc::new(open));
                     return;
