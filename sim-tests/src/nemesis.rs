@@ -2,7 +2,7 @@
 //!
 //! A fault that changes nothing that anybody can see tests nothing. A kill bit if it lost bytes that were not synced or took a leader; a
 //! power loss, if it lost bytes; a stop and a transfer, if another node leads then; a leader's pause, if another node led meanwhile; a
-//! clock, as [`clocks`] says; a disk, as [`disks`] says; duplicates, if messages came twice; the others, if clients had to repeat or wait, or a group changed its
+//! clock, as [`clocks`] says; a disk, as [`disks`] says; a snapshot's way, if one was in the middle of it; duplicates, if messages came twice; the others, if clients had to repeat or wait, or a group changed its
 //! leader. Over a set of seeds every fault must have bitten.
 //!
 //! One family, one file. A new fault is a line in [`Fault`], one in [`FAULTS`], and what it does in its family's `begin`.
@@ -11,6 +11,7 @@ mod clocks;
 mod disks;
 mod network;
 mod process;
+mod snapshots;
 
 pub use clocks::DRIFT_MAX;
 
@@ -78,14 +79,20 @@ pub enum Fault {
     ClockRate,
     /// A node's wall clock jumps, forwards or backwards.
     ClockJump,
+    /// A node that is being brought a snapshot dies in the middle of it.
+    KillReceiver,
+    /// A node that is being brought a snapshot is cut off in the middle of it.
+    CutSnapshot,
+    /// A bit flips in what a node has of a snapshot that it is being brought.
+    RotInSnapshot,
     /// During the birth: a node dies that is not yet in all groups.
     KillJoining,
     /// During the birth: the directory's leader dies, and with it the reconciler in the middle of its work.
     KillFounding,
 }
 
-/// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 23] = [
+/// All faults. Those after [`IN_CHAOS`] belong to snapshots, which are made where hardly any log is kept, and to the birth.
+pub const FAULTS: [Fault; 26] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -107,6 +114,9 @@ pub const FAULTS: [Fault; 23] = [
     Fault::Transfer,
     Fault::ClockRate,
     Fault::ClockJump,
+    Fault::KillReceiver,
+    Fault::CutSnapshot,
+    Fault::RotInSnapshot,
     Fault::KillJoining,
     Fault::KillFounding,
 ];
@@ -189,8 +199,14 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
 
 /// Where hardly any log is kept, more nodes die than elsewhere: each is a snapshot. In wild seeds more clocks are wrong.
 fn choose(cluster: &Cluster) -> Fault {
-    if cluster.purges_early() && below(4) == 0 {
-        return Fault::Kill;
+    if cluster.purges_early() {
+        match below(12) {
+            0..3 => return Fault::Kill,
+            3 => return Fault::KillReceiver,
+            4 => return Fault::CutSnapshot,
+            5 => return Fault::RotInSnapshot,
+            _ => {}
+        }
     }
     if cluster.is_wild() && below(3) == 0 {
         return Fault::ClockRate;
@@ -201,7 +217,7 @@ fn choose(cluster: &Cluster) -> Fault {
 impl Fault {
     /// Whether it must outlast the leases of whoever leads.
     fn takes_lease(self) -> bool {
-        matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader | Fault::Blink)
+        matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader | Fault::Blink | Fault::CutSnapshot)
     }
 }
 
@@ -225,6 +241,7 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::Duplicates
         | Fault::SlowDisk => network::begin(cluster, fault, node),
         Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog => disks::begin(cluster, shared, fault, node),
+        Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => snapshots::begin(cluster, fault, node).await,
         Fault::ClockRate => clocks::rate(cluster, shared, node),
         Fault::ClockJump => clocks::jump(cluster, shared, node).await,
     }

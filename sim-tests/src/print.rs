@@ -82,6 +82,7 @@ fn run_all(args: &Args, plan: Plan) -> anyhow::Result<usize> {
     let mut out = std::io::stdout().lock();
     let seeds = seeds(args)?;
     let (mut simulated, mut violations, mut bites, mut elections, mut snapshots) = (Duration::ZERO, 0, Bites::new(), 0, 0);
+    let mut transfers = (0, 0);
     for seed in &seeds {
         let report = run::seed(*seed, plan);
         tell(&mut out, &report, args)?;
@@ -89,6 +90,7 @@ fn run_all(args: &Args, plan: Plan) -> anyhow::Result<usize> {
         violations += report.violations.len();
         elections += report.elections;
         snapshots += report.snapshots;
+        transfers = (transfers.0 + report.transfers.0, transfers.1 + report.transfers.1);
         for (fault, (done, bit)) in report.bites {
             let sum = bites.entry(fault).or_default();
             *sum = (sum.0 + done, sum.1 + bit);
@@ -97,9 +99,14 @@ fn run_all(args: &Args, plan: Plan) -> anyhow::Result<usize> {
     let told: Vec<_> =
         FAULTS.iter().map(|f| bites.get(f).map_or(format!("{f:?} 0/0"), |(done, bit)| format!("{f:?} {bit}/{done}"))).collect();
     writeln!(out, "faults that bit, of those made: {}; elections won: {elections}; snapshots installed: {snapshots}", told.join(", "))?;
+    writeln!(out, "transfers of snapshots resumed: {}; parts of snapshots found rotten: {}", transfers.0, transfers.1)?;
     if args.seeds >= SEEDS_FOR_EVERY_FAULT && args.seed.is_none() {
         for fault in FAULTS.iter().filter(|fault| bites.get(fault).is_none_or(|(_, bit)| *bit == 0)) {
             writeln!(out, "{fault:?} never bit: these seeds tested nothing of it")?;
+            violations += 1;
+        }
+        if transfers.0 == 0 || transfers.1 == 0 {
+            writeln!(out, "no transfer was resumed, or no rot was found: these seeds tested nothing of it")?;
             violations += 1;
         }
         if snapshots == 0 {

@@ -55,6 +55,8 @@ pub struct Report {
     pub steps: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Transfers of snapshots that went on where an earlier one had stopped, and parts of them found rotten.
+    pub transfers: (u64, u64),
     /// What is wrong. Empty: nothing.
     pub violations: Vec<String>,
     /// The last events, if something is wrong.
@@ -92,6 +94,7 @@ pub fn seed(seed: u64, plan: Plan) -> Report {
         elections: 0,
         steps: 0,
         snapshots: 0,
+        transfers: (0, 0),
         violations: vec![format!("panic: {text}")],
         recent: Vec::new(),
     })
@@ -145,6 +148,7 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
         elections: seen.elections(),
         steps: seen.judge.steps(),
         snapshots: seen.snapshots(),
+        transfers: seen.transfers(),
         recent: if violations.is_empty() { Vec::new() } else { trace.recent() },
         violations,
     }

@@ -28,6 +28,9 @@ pub struct Seen {
     pub samples: Vec<Sample>,
     /// How many snapshots each replica installed in each life of its node: node, life, group.
     pub installed: BTreeMap<(u64, u64, u32), u64>,
+    /// How many transfers of snapshots went on where an earlier one had stopped, and how many of their parts were found rotten, in each
+    /// life of a node: node, life.
+    pub transfers: BTreeMap<(u64, u64), (u64, u64)>,
     /// Problems that replicas told of.
     pub problems: BTreeSet<String>,
     /// Raft's invariants, at every step.
@@ -39,6 +42,12 @@ impl Seen {
     #[must_use]
     pub fn snapshots(&self) -> u64 {
         self.installed.values().sum()
+    }
+
+    /// How many transfers of snapshots went on where an earlier one had stopped, and how many of their parts were found rotten.
+    #[must_use]
+    pub fn transfers(&self) -> (u64, u64) {
+        self.transfers.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// How many elections were won.
@@ -62,6 +71,12 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
         cluster.tend();
         for machine in cluster.machines() {
             let Some(node) = machine.node() else { continue };
+            if let Ok(status) = node.status(&[]).await {
+                let counts = (status.snapshots_resumed, status.snapshot_parts_rotten);
+                if seen.transfers.insert((node.node_id(), machine.lives()), counts).unwrap_or_default() != counts {
+                    trace.event(format_args!("node {} resumed snapshots and found rotten parts: {counts:?}", node.node_id()));
+                }
+            }
             for group in node.groups() {
                 let status = group.status();
                 let _ = seen.judge.step(&stands(node.node_id(), &status));

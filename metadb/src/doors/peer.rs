@@ -6,16 +6,19 @@
 use super::entrance::{Entrance, principal};
 use crate::node::Node;
 use crate::raft::link::{MEANT_FOR, PEER_MESSAGE_BYTES, meant_for};
+use crate::raft::receive::Session;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use metadb_proto::principal::Action;
 use metadb_proto::v1::peer_server::{Peer, PeerServer};
-use metadb_proto::v1::{PeerFrame, PeerMessage, SnapshotChunk, SnapshotReply};
+use metadb_proto::v1::snapshot_answer::Answer;
+use metadb_proto::v1::snapshot_push::Push;
+use metadb_proto::v1::{PeerFrame, PeerMessage, SnapshotAnswer, SnapshotChunk, SnapshotHave, SnapshotInstalled, SnapshotPush};
 use metadb_proto::{Error, Principal, seam};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -24,6 +27,8 @@ use tonic::{Request, Response, Status, Streaming};
 const UNDER_WAY: usize = 1024;
 /// Frames of answers handed to the transport and not yet taken by it.
 const FRAMES_AHEAD: usize = 4;
+/// Answers to the sender of a snapshot: there are two.
+const SNAPSHOT_ANSWERS: usize = 2;
 /// Most answers in one frame.
 const FRAME_MESSAGES: usize = 256;
 
@@ -59,6 +64,7 @@ impl PeerDoor {
 #[tonic::async_trait]
 impl Peer for PeerDoor {
     type ExchangeStream = ReceiverStream<Result<PeerFrame, Status>>;
+    type SnapshotStream = ReceiverStream<Result<SnapshotAnswer, Status>>;
 
     async fn exchange(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
         let (metadata, _, incoming) = request.into_parts();
@@ -68,15 +74,58 @@ impl Peer for PeerDoor {
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
-    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotReply>, Status> {
-        let (metadata, _, mut chunks) = request.into_parts();
+    async fn snapshot(&self, request: Request<Streaming<SnapshotPush>>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let (metadata, _, pushes) = request.into_parts();
         self.admit(&metadata).await?;
-        let first = chunks.message().await?.ok_or_else(|| Error::invalid("snapshot", "at least one chunk", "none"))?;
-        let group = self.0.node.require_group(first.group_id)?;
-        let chunks = Mutex::new(chunks);
-        let next = || async { chunks.lock().await.message().await.map_err(|status| Error::from_status(&status, false)) };
-        let vote = group.receive_snapshot(first, next).await?;
-        Ok(Response::new(SnapshotReply { vote }))
+        let (answers, outgoing) = mpsc::channel(SNAPSHOT_ANSWERS);
+        tokio::spawn(take_snapshot(Arc::clone(&self.0.node), Pushed { pushes, answers }));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+/// The transfer of a snapshot, as the stream has it.
+struct Pushed {
+    pushes: Streaming<SnapshotPush>,
+    answers: mpsc::Sender<Result<SnapshotAnswer, Status>>,
+}
+
+impl Pushed {
+    async fn push(&mut self) -> Result<Option<Push>, Error> {
+        let push = self.pushes.message().await.map_err(|status| Error::from_status(&status, false))?;
+        Ok(push.and_then(|push| push.push))
+    }
+
+    async fn answer(&mut self, answer: Answer) -> Result<(), Error> {
+        let sent = self.answers.send(Ok(SnapshotAnswer { answer: Some(answer) })).await;
+        sent.map_err(|_| Error::unavailable("the sender is gone", std::time::Duration::ZERO))
+    }
+}
+
+impl Session for Pushed {
+    async fn next(&mut self) -> Result<Option<SnapshotChunk>, Error> {
+        match self.push().await? {
+            Some(Push::Chunk(chunk)) => Ok(Some(chunk)),
+            Some(Push::Offer(_)) => Err(Error::invalid("offer", "once, first", "again")),
+            None => Ok(None),
+        }
+    }
+
+    async fn have(&mut self, bytes: Vec<u64>) -> Result<(), Error> {
+        self.answer(Answer::Have(SnapshotHave { bytes })).await
+    }
+}
+
+async fn take_snapshot(node: Arc<Node>, mut pushed: Pushed) {
+    let taken = async {
+        let Some(Push::Offer(offer)) = pushed.push().await? else { return Err(Error::invalid("offer", "the first message", "none")) };
+        node.require_group(offer.group_id)?.receive_snapshot(offer, &mut pushed).await
+    };
+    let sent = match taken.await {
+        Ok(vote) => pushed.answer(Answer::Installed(SnapshotInstalled { vote })).await.is_ok(),
+        Err(error) => pushed.answers.send(Err(error.into())).await.is_ok(),
+    };
+    if !sent {
+        tracing::debug!("the sender of a snapshot is gone");
     }
 }
 

@@ -15,11 +15,13 @@ use crate::host::{Admission, Host};
 use crate::machine::{Outcome, View};
 use crate::metrics::{self, GroupNumbers};
 use crate::raft::applier::Point;
+use crate::raft::receive::Session;
 use crate::raft::replica::Replica;
+use crate::raft::snapshot::outgoing::Transfer;
 use crate::witness::Course;
 use bytes::Bytes;
 use metadb_proto::Error;
-use metadb_proto::v1::{self, PeerVerb, SnapshotChunk};
+use metadb_proto::v1::{self, PeerVerb, SnapshotOffer};
 use metadb_telemetry::Samples;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -162,6 +164,10 @@ impl Group {
             learners: seen.learners,
             shards: view.shards(),
             problem: self.replica.problem().unwrap_or_default(),
+            sending_snapshots: self.replica.traffic().sending().into_iter().map(|(to, transfer)| told(to, transfer)).collect(),
+            receiving_snapshot: self.replica.traffic().receiving.lock().map(|transfer| told(0, transfer)),
+            snapshots_installed: self.replica.snapshots_installed(),
+            replayed_entries: self.replica.replayed_entries(),
             reads: Some(reads),
             writes: Some(writes),
             ..Default::default()
@@ -244,12 +250,13 @@ impl Group {
     }
 
     /// Takes a snapshot from the leader.
-    pub(crate) async fn receive_snapshot<S, F>(&self, first: SnapshotChunk, next: S) -> Result<Bytes, Error>
-    where
-        S: FnMut() -> F,
-        F: Future<Output = Result<Option<SnapshotChunk>, Error>>,
-    {
-        self.replica.receive_snapshot(first, next).await
+    pub(crate) async fn receive_snapshot(&self, offer: SnapshotOffer, session: &mut impl Session) -> Result<Bytes, Error> {
+        self.replica.receive_snapshot(offer, session).await
+    }
+
+    /// Removes files of snapshots that nobody came back for.
+    pub(crate) fn expire_snapshots(&self) {
+        self.replica.expire_snapshots();
     }
 
     /// How far entries were applied; what is flushed after this call covers it.
@@ -293,4 +300,9 @@ impl Group {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+fn told(node_id: u64, transfer: Transfer) -> v1::SnapshotTransfer {
+    let Transfer { total_bytes, done_bytes, reused_bytes } = transfer;
+    v1::SnapshotTransfer { node_id, total_bytes, done_bytes, reused_bytes }
 }

@@ -18,6 +18,7 @@ use crate::metrics;
 use crate::raft::link::Links;
 use crate::raft::replica::{self, Replica};
 use crate::raft::snapshot;
+use crate::raft::snapshot::depot::{Counts, Depot};
 use crate::witness::{Busiest, SlowLog};
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use crate::raft::replica::Timings;
+pub use crate::raft::snapshot::depot::SnapshotLimits;
 
 /// How long a stopping node waits for other nodes to take over.
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,6 +96,8 @@ pub struct NodeConfig {
     pub usage: fn() -> Usage,
     /// How far the wall clock may be from those of the other nodes before this one stops proposing.
     pub max_clock_offset: Duration,
+    /// How snapshots travel.
+    pub snapshots: SnapshotLimits,
     /// So much of each disk is kept in reserve, and never more than a twentieth of it: when it is touched, the node is read-only.
     pub disk_reserve_bytes: u64,
     /// What may change while it runs. Whoever starts the node keeps them fresh.
@@ -116,6 +120,7 @@ impl NodeConfig {
             slow_request: SLOW_REQUEST,
             usage: Usage::default,
             max_clock_offset: MAX_CLOCK_OFFSET,
+            snapshots: SnapshotLimits::default(),
             disk_reserve_bytes: DISK_RESERVE_BYTES,
             settings: Settings::default(),
         }
@@ -135,6 +140,7 @@ impl NodeConfig {
         if self.cluster_id.is_empty() || !self.cluster_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Error::invalid("cluster_id", "letters and digits", self.cluster_id.clone()));
         }
+        self.snapshots.validate()?;
         self.timings.config(&self.cluster_id).map(|_| ())
     }
 }
@@ -157,6 +163,7 @@ pub struct Node {
     store: Arc<dyn Store>,
     log: Log,
     spool: Arc<dyn Disk>,
+    depot: Arc<Depot>,
     links: Links,
     clocks: Arc<Clocks>,
     level: LevelInForce,
@@ -196,6 +203,8 @@ impl Node {
         let known = marked.into_iter().chain(log.groups());
         let found: BTreeSet<u32> = known.filter(|group_id| !quarantined.contains_key(group_id)).collect();
         let slow_log = SlowLog::new(config.slow_request);
+        let depot = Depot::new(Arc::clone(&spool), config.snapshots);
+        depot.tidy(&found).map_err(|error| Error::internal(format!("spool: {error}")))?;
         let host = Host::new(config.settings.clone());
         let node = Arc::new(Node {
             config,
@@ -203,6 +212,7 @@ impl Node {
             store,
             log,
             spool,
+            depot,
             links,
             clocks,
             level: LevelInForce::default(),
@@ -250,7 +260,7 @@ impl Node {
             group_id,
             store: Arc::clone(&self.store),
             log: self.log.clone(),
-            spool: Arc::clone(&self.spool),
+            depot: Arc::clone(&self.depot),
             links: self.links.clone(),
             clocks: Arc::clone(&self.clocks),
             timings: self.config.timings,
@@ -431,7 +441,7 @@ impl Node {
             groups = self.groups().iter().map(|group| group.status()).collect();
             groups.extend(self.unserved());
         }
-        let log = self.log.stats();
+        let (log, counts) = (self.log.stats(), &self.depot.counts);
         let (window, busiest_tenants) = self.busiest.last();
         let usage = (self.config.usage)();
         Ok(v1::StatusResponse {
@@ -453,6 +463,10 @@ impl Node {
             feature_level: self.level.get().into(),
             oldest_level: level::OLDEST.into(),
             newest_level: level::NEWEST.into(),
+            snapshot_bytes_sent: Counts::read(&counts.sent),
+            snapshot_bytes_received: Counts::read(&counts.received),
+            snapshots_resumed: Counts::read(&counts.resumed),
+            snapshot_parts_rotten: Counts::read(&counts.rotten),
             disk: self.room.status(),
             problems: self.problems(),
             settings_revision: self.config.settings.revision(),

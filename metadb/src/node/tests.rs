@@ -43,6 +43,7 @@ struct Host {
     store: Arc<SimStore>,
     log: Arc<SimDisk>,
     spool: Arc<SimDisk>,
+    upkeep: Upkeep,
     life: Option<(Runtime, Arc<Node>)>,
 }
 
@@ -51,7 +52,7 @@ impl Host {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = free.local_addr().expect("bound");
         let (store, log, spool) = (SimStore::new(node_id), SimDisk::new(node_id), SimDisk::new(node_id + 100));
-        Host { node_id, address, store, log, spool, life: None }
+        Host { node_id, address, store, log, spool, upkeep: Upkeep::default(), life: None }
     }
 
     fn node_ref(&self) -> v1::NodeRef {
@@ -60,7 +61,7 @@ impl Host {
 
     fn start(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("builds");
-        let config = NodeConfig::new(self.node_id, "00", self.address.to_string());
+        let config = NodeConfig { upkeep: self.upkeep, ..NodeConfig::new(self.node_id, "00", self.address.to_string()) };
         let (store, log, spool, address) = (self.store.clone(), self.log.mount(), self.spool.mount(), self.address);
         let node = runtime.block_on(async move {
             let log = Log::open(log, LogOptions::default()).await.expect("the log opens");
@@ -241,6 +242,24 @@ fn a_follower_behind_the_purged_log_gets_a_snapshot() {
     write(&hosts, 70..75);
     hosts[other].start();
     settled(&hosts);
+}
+
+#[test]
+fn a_restart_replays_no_more_than_the_log_grew_since_a_flush() {
+    let mut hosts = cluster(1);
+    hosts[0].stop();
+    hosts[0].upkeep = Upkeep { flush_log_bytes: 8 << 10, ..Upkeep::default() };
+    hosts[0].start();
+    write(&hosts, 0..100);
+    until("the upkeep's flush", || (hosts[0].group().status().flushed_index >= 100).then_some(()));
+    write(&hosts, 100..130);
+    let before = hosts[0].group().status();
+    hosts[0].kill();
+    hosts[0].start();
+    let replayed = hosts[0].group().status().replayed_entries;
+    assert!(replayed <= before.last_log_index - before.flushed_index, "{replayed} of {}", before.last_log_index);
+    settled(&hosts);
+    assert_eq!(read(&hosts, 129).as_deref(), Some("value-129"));
 }
 
 #[test]

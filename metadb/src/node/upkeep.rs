@@ -41,6 +41,7 @@ async fn run(node: Weak<Node>) {
             tracing::error!(problem, "this node takes no writes and hands leadership over");
             node.step_aside().await;
         }
+        node.groups().iter().for_each(|group| group.expire_snapshots());
         let upkeep = node.config.upkeep;
         let grown = node.log.stats().appended_bytes.saturating_sub(flushed_bytes);
         let due = grown >= upkeep.flush_log_bytes || (grown > 0 && flushed_at.elapsed() >= upkeep.flush_interval);

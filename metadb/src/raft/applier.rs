@@ -7,13 +7,15 @@ use super::codec::{decode_log_id, decode_stored_membership, encode_log_id, encod
 use super::log_store::io_error;
 #[cfg(madsim)]
 use super::probe;
-use super::snapshot::{self, SnapshotData, SnapshotError};
+use super::snapshot::depot::Depot;
+use super::snapshot::incoming::take_all;
+use super::snapshot::outgoing::{Outgoing, Traffic};
+use super::snapshot::{SnapshotData, SnapshotError, import};
 use super::watch::{OrderedWatch, Receiver, Sender};
 use super::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::machine::{Input, InputBody, Machine, View};
 use crate::metrics::HANDLES;
 use futures::{Stream, StreamExt as _};
-use metadb_engine::disk::Disk;
 use metadb_engine::{EngineError, Store};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend};
@@ -128,15 +130,16 @@ pub(crate) struct Applier {
     group_id: u32,
     machine: Machine,
     store: Arc<dyn Store>,
-    spool: Arc<dyn Disk>,
+    depot: Arc<Depot>,
+    traffic: Arc<Traffic>,
     progress: Arc<Progress>,
     alive: Arc<()>,
 }
 
 impl Applier {
     /// Opens the state of a group, finishing an interrupted import first.
-    pub(crate) async fn open(group_id: u32, store: Arc<dyn Store>, spool: Arc<dyn Disk>) -> Result<Self, SnapshotError> {
-        snapshot::recover(&store, &spool, group_id).await?;
+    pub(crate) async fn open(group_id: u32, store: Arc<dyn Store>, depot: Arc<Depot>) -> Result<Self, SnapshotError> {
+        import::recover(&store, &depot, group_id).await?;
         let machine = Machine::open(Arc::clone(&store), group_id)?;
         let point = Point::of(&machine).map_err(|error| EngineError::Corrupt {
             path: format!("applied position of group {group_id}"),
@@ -153,7 +156,7 @@ impl Applier {
             installed: AtomicU64::new(0),
             end,
         };
-        Ok(Applier { group_id, machine, store, spool, progress: Arc::new(progress), alive: Arc::default() })
+        Ok(Applier { group_id, machine, store, depot, traffic: Arc::default(), progress: Arc::new(progress), alive: Arc::default() })
     }
 
     /// What it shows.
@@ -164,6 +167,11 @@ impl Applier {
     /// Dead when it is.
     pub(crate) fn alive(&self) -> Weak<()> {
         Arc::downgrade(&self.alive)
+    }
+
+    /// The snapshots on their way from and to it.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
@@ -224,7 +232,12 @@ fn body_bytes(entry: &Entry) -> usize {
 }
 
 /// "Builds" a snapshot: tells how far the last flush reached. If the node did not flush since it was last asked, it flushes.
-pub(crate) struct FlushedPoint(Arc<Progress>, Arc<dyn Store>);
+pub(crate) struct FlushedPoint {
+    group_id: u32,
+    progress: Arc<Progress>,
+    store: Arc<dyn Store>,
+    depot: Arc<Depot>,
+}
 
 impl RaftSnapshotBuilder<Types> for FlushedPoint {
     type SnapshotData = SnapshotData;
@@ -232,20 +245,21 @@ impl RaftSnapshotBuilder<Types> for FlushedPoint {
     async fn build_snapshot(
         &mut self,
     ) -> Result<Snapshot<openraft::alias::CommittedLeaderIdOf<Types>, u64, super::Member, SnapshotData>, io::Error> {
-        if !self.0.flush_is_news.swap(false, Ordering::SeqCst) {
-            let point = self.0.applied();
-            match self.1.flush().await {
+        if !self.progress.flush_is_news.swap(false, Ordering::SeqCst) {
+            let point = self.progress.applied();
+            match self.store.flush().await {
                 Ok(()) => {
-                    self.0.note_flushed(point);
-                    self.0.flush_is_news.store(false, Ordering::SeqCst);
+                    self.progress.note_flushed(point);
+                    self.progress.flush_is_news.store(false, Ordering::SeqCst);
                 }
                 // Then it reaches as far as it did before.
                 Err(EngineError::Full { .. }) => {}
                 Err(error) => return Err(io_error(error)),
             }
         }
-        let meta = self.0.flushed.lock().meta();
-        Ok(Snapshot { meta, snapshot: SnapshotData::View(self.1.snapshot()) })
+        let meta = self.progress.flushed.lock().meta();
+        let outgoing = Outgoing::new(&self.depot, &self.store, self.group_id, meta.clone());
+        Ok(Snapshot { meta, snapshot: SnapshotData::Outgoing(outgoing) })
     }
 }
 
@@ -278,18 +292,24 @@ impl RaftStateMachine<Types> for Applier {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        FlushedPoint(Arc::clone(&self.progress), Arc::clone(&self.store))
+        FlushedPoint {
+            group_id: self.group_id,
+            progress: Arc::clone(&self.progress),
+            store: Arc::clone(&self.store),
+            depot: Arc::clone(&self.depot),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
-        let name = match snapshot {
-            SnapshotData::Spool(name) => name,
-            SnapshotData::View(view) => snapshot::spool(view, &self.spool, self.group_id).map_err(io_error)?,
+        let id = match snapshot {
+            SnapshotData::Received(id) => id,
+            SnapshotData::Outgoing(given) => take_all(&self.depot, &given).await.map_err(io::Error::other)?,
         };
         // Readers that hold the view must not meet half of the new rows.
         self.progress.view().retire();
-        // An import that found no room is done again from the spool.
-        while let Err(error) = snapshot::import(&self.store, &self.spool, self.group_id, &name).await {
+        self.traffic.clear();
+        // An import that found no room is done again from its files.
+        while let Err(error) = import::import(&self.store, &self.depot, self.group_id, &id).await {
             if !matches!(error, SnapshotError::Engine(EngineError::Full { .. })) {
                 return Err(io::Error::other(error));
             }
@@ -317,6 +337,7 @@ impl RaftStateMachine<Types> for Applier {
             return Ok(None);
         }
         // Nothing is applied while this runs, so the view is exactly at that position.
-        Ok(Some(Snapshot { meta, snapshot: SnapshotData::View(self.store.snapshot()) }))
+        let outgoing = self.traffic.outgoing(|| Outgoing::new(&self.depot, &self.store, self.group_id, meta));
+        Ok(Some(Snapshot { meta: outgoing.meta.clone(), snapshot: SnapshotData::Outgoing(outgoing) }))
     }
 }

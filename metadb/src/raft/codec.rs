@@ -132,10 +132,6 @@ impl Reader {
         CodecError::Unknown { what: self.what, value }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// Whatever is left.
     pub(crate) fn rest(self) -> Bytes {
         self.bytes

@@ -260,7 +260,8 @@ async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
     }
 }
 
-fn error_chain(error: &dyn std::error::Error) -> String {
+/// An error and all that caused it.
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -113,6 +113,11 @@ impl GroupLog {
         self.sizes.lock().index_before(budget)
     }
 
+    /// The last entry held.
+    pub(crate) fn last_index(&self) -> Option<u64> {
+        self.log.group(self.group_id)?.last_index
+    }
+
     /// Whether this replica has voted or stored anything before.
     pub(crate) fn has_history(&self) -> bool {
         self.log.group(self.group_id).is_some_and(|state| state.vote.is_some())

@@ -1,5 +1,6 @@
 //! openraft's own conformance suite over the engine's log, on a simulated disk and on real files.
 
+use super::super::snapshot::depot::{Depot, SnapshotLimits};
 use super::*;
 use crate::raft::applier::Applier;
 use metadb_engine::disk::{Disk, FileDisk};
@@ -13,7 +14,8 @@ const GROUP: u32 = 3;
 
 async fn stores(disk: Arc<dyn Disk>, seed: u64) -> (GroupLog, Applier) {
     let log = Log::open(Arc::clone(&disk), LogOptions::default()).await.expect("opens");
-    let applier = Applier::open(GROUP, SimStore::new(seed), SimDisk::new(seed).mount()).await.expect("opens");
+    let applier =
+        Applier::open(GROUP, SimStore::new(seed), Depot::new(SimDisk::new(seed).mount(), SnapshotLimits::default())).await.expect("opens");
     (GroupLog::new(log, GROUP), applier)
 }
 

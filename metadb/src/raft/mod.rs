@@ -1,10 +1,11 @@
 //! Consensus: the only module that names `openraft`.
 //!
 //! What it gives to the rest: [`replica::Replica`], one replica of one group, in words of this crate; [`link::Links`], the streams to the
-//! other nodes; and the two files whose formats live as long as data does, [`codec`] (log records) and [`snapshot`] (spooled rows).
+//! other nodes; and the two files whose formats live as long as data does, [`codec`] (log records) and [`snapshot`] (manifests).
 //!
 //! * [`log_store`] puts a group's entries, vote and marks into the node's one log; [`applier`] feeds committed entries to the machine.
-//! * [`messages`] encodes what nodes say to each other, [`network`] sends it over a [`link`], [`serve`] answers it.
+//! * [`messages`] encodes what nodes say to each other, [`network`] sends it over a [`link`], [`serve`] answers it; `send` and `receive`
+//!   do so for snapshots.
 //! * [`rt`] and [`watch`] are the runtime under openraft: the same in a process and in the simulator.
 //!
 //! openraft is an alpha: a change of its version is a change of this module alone, and the simulator is run before it is believed.
@@ -18,8 +19,10 @@ pub(crate) mod messages;
 pub(crate) mod network;
 #[cfg(madsim)]
 pub mod probe;
+pub(crate) mod receive;
 pub(crate) mod replica;
 pub(crate) mod rt;
+mod send;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod watch;

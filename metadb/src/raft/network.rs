@@ -2,16 +2,17 @@
 
 use super::link::{Link, LinkError, Links, Waiting};
 use super::messages::{
-    decode_append_response, decode_transfer_response, decode_vote_response, encode_append, encode_snapshot_meta, encode_transfer,
-    encode_vote_request,
+    decode_append_response, decode_transfer_response, decode_vote_response, encode_append, encode_transfer, encode_vote_request,
 };
-use super::snapshot::{Export, SnapshotData};
+use super::send::Way;
+use super::snapshot::SnapshotData;
+use super::snapshot::depot::Depot;
+use super::snapshot::outgoing::Traffic;
 use super::{LogId, Member, Types, Vote, codec};
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use metadb_engine::StoreRead;
 use metadb_proto::Error;
-use metadb_proto::v1::{PeerVerb, SnapshotChunk};
+use metadb_proto::v1::PeerVerb;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -25,20 +26,12 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 
 /// Appends on their way to one follower: enough for a disk that syncs in a few milliseconds behind a wide network.
 const APPENDS_IN_FLIGHT: usize = 16;
 /// How long an append may take: it waits for the follower's disk, so it is not bound to the heartbeat.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
-/// Chunks of a snapshot read ahead of the transport.
-const CHUNKS_AHEAD: usize = 2;
-/// How long the transport may take no chunk before a snapshot is given up.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the receiver may take to import.
-const IMPORT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pauses between attempts at a node that can't be reached.
 const PAUSES_MS: [u64; 4] = [20, 50, 100, 200];
 
@@ -47,6 +40,8 @@ pub(crate) struct Network {
     pub(crate) links: Links,
     pub(crate) node_id: u64,
     pub(crate) group_id: u32,
+    pub(crate) depot: Arc<Depot>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// The way to one peer.
@@ -55,6 +50,8 @@ pub(crate) struct Conn {
     link: Arc<Link>,
     node_id: u64,
     group_id: u32,
+    depot: Arc<Depot>,
+    traffic: Arc<Traffic>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -62,7 +59,14 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Conn {
         let link = self.links.to(target, &member.address);
-        Conn { links: self.links.clone(), link, node_id: self.node_id, group_id: self.group_id }
+        Conn {
+            links: self.links.clone(),
+            link,
+            node_id: self.node_id,
+            group_id: self.group_id,
+            depot: Arc::clone(&self.depot),
+            traffic: Arc::clone(&self.traffic),
+        }
     }
 }
 
@@ -218,19 +222,15 @@ impl RaftNetworkV2<Types> for Conn {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let SnapshotData::View(view) = snapshot.snapshot else {
-            return Err(NetworkError::from_string("a spooled snapshot is not sent on").into());
+        let SnapshotData::Outgoing(outgoing) = snapshot.snapshot else {
+            return Err(NetworkError::from_string("a snapshot that was received is not sent on").into());
         };
-        let first = SnapshotChunk {
-            group_id: self.group_id,
-            vote: codec::encode_vote(&vote),
-            meta: encode_snapshot_meta(&snapshot.meta),
-            ..Default::default()
-        };
+        let (to, address) = (self.link.node_id(), self.link.address());
+        let way = Way { links: &self.links, depot: &self.depot, traffic: &self.traffic, to, address };
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send_snapshot(view, first) => sent,
+            sent = way.send(&vote, &outgoing) => sent,
         }
     }
 
@@ -247,64 +247,5 @@ impl RaftNetworkV2<Types> for Conn {
     fn backoff(&self) -> Option<Backoff> {
         let last = PAUSES_MS[PAUSES_MS.len() - 1];
         Some(Backoff::new(PAUSES_MS.into_iter().chain(std::iter::repeat(last)).map(Duration::from_millis)))
-    }
-}
-
-impl Conn {
-    async fn send_snapshot(
-        &self,
-        view: Arc<dyn StoreRead>,
-        first: SnapshotChunk,
-    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let unreachable = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
-        let mut client = self.links.snapshot_client(self.link.address()).await.map_err(unreachable)?;
-        let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
-        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-        self.links.proof(self.link.node_id()).sign(&mut request);
-        let producing = produce(view, self.group_id, first, chunks);
-        let receiving = async {
-            match tokio::time::timeout(IMPORT_TIMEOUT, client.snapshot(request)).await {
-                Ok(Ok(reply)) => Ok(reply.into_inner()),
-                Ok(Err(status)) => Err(unreachable(status.to_string())),
-                Err(_) => Err(unreachable(format!("the snapshot was not imported within {IMPORT_TIMEOUT:?}"))),
-            }
-        };
-        let mut producing = std::pin::pin!(producing.fuse());
-        let mut receiving = std::pin::pin!(receiving);
-        let reply = loop {
-            tokio::select! {
-                biased;
-                reply = &mut receiving => break reply?,
-                produced = &mut producing, if !futures::future::FusedFuture::is_terminated(&producing) => {
-                    produced.map_err(unreachable)?;
-                }
-            }
-        };
-        let vote = codec::decode_vote(reply.vote).map_err(|error| StreamingError::from(NetworkError::new(&error)))?;
-        Ok(SnapshotResponse::new(vote))
-    }
-}
-
-/// Reads rows and hands them to the transport, until all are handed over or the transport is gone.
-async fn produce(view: Arc<dyn StoreRead>, group_id: u32, first: SnapshotChunk, chunks: mpsc::Sender<SnapshotChunk>) -> Result<(), String> {
-    let mut export = Export::new(view, group_id);
-    let mut chunk = first;
-    loop {
-        let rows = export.chunk().map_err(|error| error.to_string())?;
-        let done = rows.is_none();
-        if let Some(rows) = rows {
-            chunk.crc32c = crc32c::crc32c(&rows);
-            chunk.rows = rows;
-        }
-        if done {
-            chunk.total_rows = Some(export.rows);
-        }
-        match tokio::time::timeout(CHUNK_TIMEOUT, chunks.send(chunk)).await {
-            // The receiver gave up; its reply says why.
-            Ok(Err(_)) => return Ok(()),
-            Ok(Ok(())) if done => return Ok(()),
-            Ok(Ok(())) => chunk = SnapshotChunk { group_id, ..Default::default() },
-            Err(_) => return Err(format!("the other node took no chunk for {CHUNK_TIMEOUT:?}")),
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! One replica of one group, in words that do not name openraft.
 
+mod transfers;
 mod voice;
 
 use super::applier::{Applier, Point, Progress};
@@ -7,6 +8,8 @@ use super::followed::Followed;
 use super::link::Links;
 use super::log_store::GroupLog;
 use super::network::Network;
+use super::snapshot::depot::Depot;
+use super::snapshot::outgoing::Traffic;
 use super::snapshot::{SnapshotError, state_hash};
 use super::{Answer, Member, Membership, Payload, Types};
 use crate::clock::Clocks;
@@ -14,7 +17,6 @@ use crate::machine::View;
 use crate::metrics::HANDLES;
 use crate::node::room::Gauge;
 use bytes::Bytes;
-use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
 use metadb_engine::{EngineError, Store};
 use metadb_proto::planted::{self, Bug};
@@ -106,7 +108,7 @@ pub(crate) struct Parts {
     pub(crate) group_id: u32,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) log: Log,
-    pub(crate) spool: Arc<dyn Disk>,
+    pub(crate) depot: Arc<Depot>,
     pub(crate) links: Links,
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) timings: Timings,
@@ -132,7 +134,9 @@ impl OpenError {
     pub(crate) fn is_final(&self) -> bool {
         match self {
             OpenError::State(SnapshotError::Engine(error)) => matches!(error, EngineError::Corrupt { .. }),
-            OpenError::State(SnapshotError::Codec(_) | SnapshotError::Cut { .. } | SnapshotError::Corrupt { .. }) => true,
+            OpenError::State(
+                SnapshotError::Codec(_) | SnapshotError::Gone | SnapshotError::Corrupt { .. } | SnapshotError::OutOfOrder { .. },
+            ) => true,
             OpenError::Log(_) => false,
         }
     }
@@ -145,12 +149,16 @@ pub(crate) struct Replica {
     raft: Raft,
     log: GroupLog,
     store: Arc<dyn Store>,
-    spool: Arc<dyn Disk>,
+    depot: Arc<Depot>,
+    traffic: Arc<Traffic>,
     progress: Arc<Progress>,
     clocks: Arc<Clocks>,
     timings: Timings,
     votes_from: Option<Instant>,
     receiving: tokio::sync::Mutex<()>,
+    later_offer: tokio::sync::Notify,
+    received_at: Mutex<Instant>,
+    replayed_entries: u64,
     problem: Arc<Mutex<Option<String>>>,
     room: Arc<Gauge>,
     /// Dead when nothing can apply entries any more.
@@ -199,33 +207,37 @@ impl Submitted {
 impl Replica {
     /// Opens a replica, with whatever state and log it has.
     pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let Parts { node_id, group_id, store, log, spool, links, clocks, timings, config, room, silent_through } = parts;
+        let Parts { node_id, group_id, store, log, depot, links, clocks, timings, config, room, silent_through } = parts;
         let log = GroupLog::new(log, group_id);
         let restarted = log.has_history();
-        let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&spool)).await?;
-        let (progress, applying) = (applier.progress(), applier.alive());
+        let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&depot)).await?;
+        let (progress, traffic, applying) = (applier.progress(), applier.traffic(), applier.alive());
+        let applied_index = progress.applied().position.map_or(0, |id| id.index);
+        let replayed_entries = log.last_index().unwrap_or(0).saturating_sub(applied_index);
         #[cfg(madsim)]
-        log.tell_opened(progress.applied().position.map_or(0, |id| id.index)).await.map_err(|error| probe_error(&error))?;
-        let network = Network { links, node_id, group_id };
+        log.tell_opened(applied_index).await.map_err(|error| probe_error(&error))?;
+        let network = Network { links, node_id, group_id, depot: Arc::clone(&depot), traffic: Arc::clone(&traffic) };
         let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
         raft.runtime_config().elect(!restarted && silent_through == 0);
         raft.run();
         let problem = Arc::default();
         tokio::spawn(supervise(raft.clone(), group_id, Arc::clone(&problem)));
-        let receiving = tokio::sync::Mutex::new(());
-        let votes_from = None;
         let mut replica = Replica {
             node_id,
             group_id,
             raft,
             log,
             store,
-            spool,
+            depot,
+            traffic,
             progress,
             clocks,
             timings,
-            votes_from,
-            receiving,
+            votes_from: None,
+            receiving: tokio::sync::Mutex::new(()),
+            later_offer: tokio::sync::Notify::new(),
+            received_at: Mutex::new(Instant::now()),
+            replayed_entries,
             problem,
             room,
             applying,
@@ -255,10 +267,6 @@ impl Replica {
 
     pub(crate) fn room(&self) -> &Arc<Gauge> {
         &self.room
-    }
-
-    pub(super) fn spool(&self) -> Arc<dyn Disk> {
-        Arc::clone(&self.spool)
     }
 
     /// The clocks of its node.
@@ -454,6 +462,8 @@ impl Replica {
         self.progress.note_flushed(point);
         let Some(flushed) = self.progress.flushed() else { return Ok(()) };
         let Some(upto) = self.log.purgeable(budget).map(|index| index.min(flushed)) else { return Ok(()) };
+        // A follower that gets a snapshot goes on from its position.
+        let upto = self.traffic.holds_log_at().map_or(upto, |held| upto.min(held));
         if upto <= self.observe().purged_index {
             return Ok(());
         }

@@ -1,38 +1,29 @@
 //! Answers what another replica asks: the receiving side of [`super::network`].
 
-use super::codec::{CodecError, decode_vote, encode_vote};
+use super::codec::CodecError;
 use super::messages::{
-    decode_append, decode_snapshot_meta, decode_transfer, decode_vote_request, encode_append_response, encode_transfer_response,
-    encode_vote_response,
+    decode_append, decode_transfer, decode_vote_request, encode_append_response, encode_transfer_response, encode_vote_response,
 };
 use super::replica::Replica;
-use super::snapshot::{SnapshotData, Spool, count_rows};
-use super::{SnapshotMeta, Vote};
 use crate::clock;
 use crate::node::room::Room;
 use bytes::Bytes;
-use metadb_engine::EngineError;
-use metadb_proto::v1::{PeerVerb, SnapshotChunk};
-use metadb_proto::{Error, seam};
+use metadb_proto::Error;
+use metadb_proto::v1::PeerVerb;
 use openraft::EntryPayload;
-use openraft::storage::Snapshot;
 use std::time::Duration;
 
 /// When a peer whose vote came too early may ask again.
 const VOTE_RETRY: Duration = Duration::from_millis(100);
-/// When a peer whose snapshot was refused may try again.
-const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
+/// When a peer may ask a replica again that is stopped.
+const STOPPED_RETRY: Duration = Duration::from_millis(500);
 
 fn malformed(error: CodecError) -> Error {
     Error::invalid("payload", "encoded by a build of this format", error.to_string())
 }
 
 fn stopped(error: impl std::fmt::Display) -> Error {
-    Error::unavailable(format!("the replica is stopped: {error}"), SNAPSHOT_RETRY)
-}
-
-fn storage(error: EngineError) -> Error {
-    Error::unavailable(format!("the snapshot can't be spooled: {error}"), SNAPSHOT_RETRY)
+    Error::unavailable(format!("the replica is stopped: {error}"), STOPPED_RETRY)
 }
 
 impl Replica {
@@ -90,54 +81,4 @@ impl Replica {
         }
         Ok(())
     }
-
-    /// Spools a snapshot, checks it, and installs it.
-    pub(crate) async fn receive_snapshot<S, F>(&self, first: SnapshotChunk, mut next: S) -> Result<Bytes, Error>
-    where
-        S: FnMut() -> F,
-        F: Future<Output = Result<Option<SnapshotChunk>, Error>>,
-    {
-        let Ok(_alone) = self.receiving().try_lock() else {
-            return Err(Error::unavailable("another snapshot of the group is being received", SNAPSHOT_RETRY));
-        };
-        self.room().require(Room::Plenty)?;
-        let vote = decode_vote(first.vote.clone()).map_err(malformed)?;
-        let meta = decode_snapshot_meta(first.meta.clone()).map_err(malformed)?;
-        let spool = Spool::create(self.spool(), self.group_id(), seam::random_u64());
-        let mut total = 0;
-        let mut chunk = first;
-        loop {
-            let written = check_chunk(&chunk, self.group_id()).and_then(|rows| {
-                total += rows;
-                if chunk.rows.is_empty() { Ok(()) } else { spool.append(&chunk.rows).map_err(storage) }
-            });
-            let following = match (written, chunk.total_rows) {
-                (Err(error), _) => Err(error),
-                (Ok(()), Some(expected)) if expected == total => break,
-                (Ok(()), Some(expected)) => Err(Error::invalid("total_rows", total.to_string(), expected.to_string())),
-                (Ok(()), None) => next().await.and_then(|chunk| chunk.ok_or_else(|| Error::invalid("snapshot", "complete", "cut short"))),
-            };
-            chunk = following?;
-        }
-        let name = spool.finish().map_err(storage)?;
-        self.install(vote, meta, name).await
-    }
-
-    async fn install(&self, vote: Vote, meta: SnapshotMeta, name: String) -> Result<Bytes, Error> {
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Spool(name.clone()) };
-        let response = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        // Imported and removed already, unless openraft had no use for it.
-        self.spool().remove(&name).map_err(storage)?;
-        Ok(encode_vote(&response.vote))
-    }
-}
-
-fn check_chunk(chunk: &SnapshotChunk, group_id: u32) -> Result<u64, Error> {
-    if chunk.group_id != group_id {
-        return Err(Error::invalid("group_id", group_id.to_string(), chunk.group_id.to_string()));
-    }
-    if !chunk.rows.is_empty() && crc32c::crc32c(&chunk.rows) != chunk.crc32c {
-        return Err(Error::Corrupt { message: "a chunk of a snapshot fails its checksum".to_owned() });
-    }
-    count_rows(chunk.rows.clone(), group_id).map_err(malformed)
 }

@@ -33,8 +33,8 @@ pub(crate) async fn wipe(store: &Arc<dyn Store>, log: &Log, spool: &Arc<dyn Disk
     }
     store.write(batch)?;
     store.flush().await?;
-    let prefix = format!("{}{group_id:010}-", super::snapshot::SPOOL_PREFIX);
-    for name in spool.list()?.iter().filter(|name| name.starts_with(&prefix)) {
+    let prefixes = super::snapshot::file_prefixes(group_id);
+    for name in spool.list()?.iter().filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
         spool.remove(name)?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use crate::trace::Trace;
 use madsim::task::NodeId;
 use metadb::clock::MAX_CLOCK_OFFSET;
 use metadb::doors::Doors;
-use metadb::node::{Node, NodeConfig, Parts, Upkeep, quarantine};
+use metadb::node::{Node, NodeConfig, Parts, SnapshotLimits, Upkeep, quarantine};
 use metadb_engine::disk::Disk;
 use metadb_engine::log::LogOptions;
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
@@ -31,6 +31,16 @@ const BARE_UPKEEP: Upkeep = Upkeep { flush_log_bytes: 16 << 10, flush_interval: 
 
 /// Whatever the wall clock shows is believed.
 const ANY_CLOCK: Duration = Duration::from_secs(365 * 86_400);
+
+/// Small and slow, so that a snapshot is many chunks of many files, and can be met in the middle of its way.
+const SNAPSHOTS: SnapshotLimits = SnapshotLimits {
+    file_bytes: 4 << 10,
+    chunk_bytes: 1 << 10,
+    bytes_per_s: 96 << 10,
+    at_a_time: 2,
+    keep_idle: Duration::from_secs(20),
+    stall: Duration::from_millis(500),
+};
 
 /// Longest time that it takes to write the identity durably, and from the open door to the first word to the directory.
 const CLAIM: Duration = Duration::from_millis(50);
@@ -140,6 +150,12 @@ impl Machine {
     #[must_use]
     pub fn disk(&self) -> &Arc<SimDisk> {
         &self.disk
+    }
+
+    /// Its disk with snapshots on their way.
+    #[must_use]
+    pub fn spool(&self) -> &Arc<SimDisk> {
+        &self.spool
     }
 
     /// Name and length of the newest segment of its log. Older ones may end in what a life before did not sync: each life begins a new

@@ -5,7 +5,7 @@ use crate::cli::connection::Session;
 use crate::failure::{Code, Failure};
 use crate::output::{Output, Show};
 use clap::{Args, Subcommand};
-use metadb_proto::v1::{GroupRecord, GroupStatus, NodeRef, Role, group_record};
+use metadb_proto::v1::{GroupRecord, GroupStatus, NodeRef, Role, SnapshotTransfer, group_record};
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -62,7 +62,33 @@ struct Replica {
     purged_index: u64,
     applied_version: u64,
     shards: u64,
+    /// Snapshots on their way from and to it.
+    snapshots: Vec<Transfer>,
     problem: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Transfer {
+    /// To which node; none: to this one.
+    to: Option<u64>,
+    done_bytes: u64,
+    total_bytes: u64,
+    reused_bytes: u64,
+}
+
+impl Transfer {
+    fn of(to: Option<u64>, transfer: &SnapshotTransfer) -> Self {
+        let SnapshotTransfer { done_bytes, total_bytes, reused_bytes, .. } = *transfer;
+        Transfer { to, done_bytes, total_bytes, reused_bytes }
+    }
+
+    fn told(&self) -> String {
+        let percent = self.done_bytes.saturating_mul(100).checked_div(self.total_bytes).unwrap_or(0);
+        match self.to {
+            Some(node) => format!("{percent} % sent to {node}"),
+            None => format!("{percent} % received"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -97,7 +123,7 @@ impl Show for Rows {
 
 impl Show for Replicas {
     fn columns(&self) -> Vec<&'static str> {
-        vec!["NODE", "ROLE", "TERM", "LAST", "COMMITTED", "APPLIED", "FLUSHED", "PURGED", "VERSION", "SHARDS", "PROBLEM"]
+        vec!["NODE", "ROLE", "TERM", "LAST", "COMMITTED", "APPLIED", "FLUSHED", "PURGED", "VERSION", "SHARDS", "SNAPSHOT", "PROBLEM"]
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
@@ -114,6 +140,7 @@ impl Show for Replicas {
             ];
             let mut cells = vec![r.node.to_string(), r.role.to_owned()];
             cells.extend(numbers.map(|number| number.to_string()));
+            cells.push(r.snapshots.iter().map(Transfer::told).collect::<Vec<_>>().join(", "));
             cells.push(r.problem.clone());
             cells
         };
@@ -183,6 +210,10 @@ fn replica(node: u64, status: &GroupStatus) -> Replica {
         purged_index: status.purged_index,
         applied_version: status.applied_version,
         shards: status.shards,
+        snapshots: {
+            let sent = status.sending_snapshots.iter().map(|transfer| Transfer::of(Some(transfer.node_id), transfer));
+            sent.chain(status.receiving_snapshot.iter().map(|transfer| Transfer::of(None, transfer))).collect()
+        },
         problem: status.problem.clone(),
     }
 }

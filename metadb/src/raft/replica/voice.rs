@@ -28,7 +28,7 @@ impl Replica {
     /// Stands for election after a pause, and once it knows who the members are.
     pub(super) fn stand_for_election_after(&self, pause: Duration) {
         let (raft, progress, silent) = (self.raft.clone(), Arc::clone(&self.progress), Arc::clone(&self.silent));
-        let (spool, group_id) = (Arc::clone(&self.spool), self.group_id);
+        let (spool, group_id) = (Arc::clone(&self.depot.disk), self.group_id);
         tokio::spawn(async move {
             clock::sleep(pause).await;
             let through = silent.load(Ordering::SeqCst);

@@ -1,0 +1,133 @@
+//! What all snapshots of a node share: the folder they lie in, the rate they move at, how many move at a time, and the counts.
+
+use super::throttle::Throttle;
+use super::{IN_PREFIX, OUT_PREFIX};
+use metadb_engine::EngineError;
+use metadb_engine::disk::Disk;
+use metadb_proto::Error;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How snapshots travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotLimits {
+    /// One file takes no further row once it has so many bytes: a transfer that finds rot repeats at most this.
+    pub file_bytes: u64,
+    /// Bytes of one message. A transfer that was cut goes on at such a boundary.
+    pub chunk_bytes: u32,
+    /// Bytes a second that all snapshots of the node together may write to files and send, so that they leave room for other traffic.
+    pub bytes_per_s: u64,
+    /// Snapshots of the node that are written, and sent, and received, at a time. It bounds the disk that they take.
+    pub at_a_time: usize,
+    /// Files of a transfer that does not go on are kept so long, on both sides.
+    pub keep_idle: Duration,
+    /// How long no chunk may come, or be taken, before a transfer is given up and begun anew.
+    pub stall: Duration,
+}
+
+impl Default for SnapshotLimits {
+    fn default() -> Self {
+        SnapshotLimits {
+            file_bytes: 64 << 20,
+            chunk_bytes: 1 << 20,
+            bytes_per_s: 256 << 20,
+            at_a_time: 2,
+            keep_idle: Duration::from_secs(300),
+            stall: Duration::from_secs(20),
+        }
+    }
+}
+
+impl SnapshotLimits {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let invalid = |field: &str, limit: String, value: u64| Err(Error::invalid(field, limit, value.to_string()));
+        if self.chunk_bytes == 0 || self.chunk_bytes > super::CHUNK_BYTES_MAX {
+            return invalid("snapshots.chunk_bytes", format!("1 to {}", super::CHUNK_BYTES_MAX), self.chunk_bytes.into());
+        }
+        if self.file_bytes < u64::from(self.chunk_bytes) {
+            return invalid("snapshots.file_bytes", "at least chunk_bytes".to_owned(), self.file_bytes);
+        }
+        if self.bytes_per_s < u64::from(self.chunk_bytes) {
+            return invalid("snapshots.bytes_per_s", "at least chunk_bytes".to_owned(), self.bytes_per_s);
+        }
+        if self.at_a_time == 0 {
+            return invalid("snapshots.at_a_time", "at least 1".to_owned(), 0);
+        }
+        Ok(())
+    }
+}
+
+/// Counts of a node since it started.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Bytes of snapshots sent.
+    pub(crate) sent: AtomicU64,
+    /// Bytes of snapshots received.
+    pub(crate) received: AtomicU64,
+    /// Bytes that a transfer found at the receiver, from an earlier attempt.
+    pub(crate) reused: AtomicU64,
+    /// Transfers that went on where an earlier one had stopped.
+    pub(crate) resumed: AtomicU64,
+    /// Chunks and files that failed their checksums, on either side.
+    pub(crate) rotten: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// One for each node.
+pub(crate) struct Depot {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) limits: SnapshotLimits,
+    pub(crate) throttle: Throttle,
+    pub(crate) sending: Semaphore,
+    pub(crate) receiving: Semaphore,
+    pub(crate) counts: Counts,
+}
+
+impl Depot {
+    pub(crate) fn new(disk: Arc<dyn Disk>, limits: SnapshotLimits) -> Arc<Self> {
+        Arc::new(Depot {
+            disk,
+            limits,
+            throttle: Throttle::new(limits.bytes_per_s),
+            sending: Semaphore::new(limits.at_a_time),
+            receiving: Semaphore::new(limits.at_a_time),
+            counts: Counts::default(),
+        })
+    }
+
+    /// When the node starts: removes what no replica will ask for, which is all but the received files of groups that are here.
+    pub(crate) fn tidy(&self, groups: &BTreeSet<u32>) -> Result<(), EngineError> {
+        let kept: Vec<String> = groups.iter().map(|group| format!("{IN_PREFIX}{group:010}-")).collect();
+        for name in self.disk.list()? {
+            let ours = name.starts_with(OUT_PREFIX) || name.starts_with(IN_PREFIX);
+            if ours && !kept.iter().any(|prefix| name.starts_with(prefix)) {
+                self.disk.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files whose names begin so.
+    pub(crate) fn remove_all(&self, prefix: &str) -> Result<(), EngineError> {
+        for name in self.disk.list()?.iter().filter(|name| name.starts_with(prefix)) {
+            self.disk.remove(name)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! The sender's side: a view of the store becomes files with checksums, which are kept while a follower still wants them.
+//!
+//! Nothing is written before a follower is there to take it. The files outlive a broken connection, so that the same snapshot can go on;
+//! while they are kept, the log behind their position is kept too, else a follower would need the next snapshot as soon as it has this one.
+
+use super::depot::{Counts, Depot};
+use super::manifest::{Chunk, Manifest, SnapshotFile};
+use super::{OUT_PREFIX, SnapshotError, travelling};
+use crate::raft::SnapshotMeta;
+use crate::rows;
+use bytes::Bytes;
+use metadb_engine::{COLUMN_FAMILIES, Cf, Cursor, EngineError, FileExport, Row, Store, StoreRead};
+use metadb_proto::planted::{self, Bug};
+use metadb_proto::seam;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
+
+/// Bytes of a group's number at the start of its keys.
+const GROUP_BYTES: usize = 4;
+
+/// A snapshot that this replica gives.
+pub(crate) struct Outgoing {
+    pub(crate) group_id: u32,
+    pub(crate) meta: SnapshotMeta,
+    depot: Arc<Depot>,
+    store: Arc<dyn Store>,
+    /// Gone once the files are written: an old view keeps the store from forgetting.
+    view: Mutex<Option<Arc<dyn StoreRead>>>,
+    prefix: String,
+    manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
+    written: AtomicBool,
+    /// When bytes of it last moved.
+    moved: Mutex<Instant>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(depot: &Arc<Depot>, store: &Arc<dyn Store>, group_id: u32, meta: SnapshotMeta) -> Arc<Self> {
+        Arc::new(Outgoing {
+            group_id,
+            meta,
+            depot: Arc::clone(depot),
+            store: Arc::clone(store),
+            view: Mutex::new(Some(Arc::new(Given(store.snapshot())))),
+            prefix: format!("{OUT_PREFIX}{group_id:010}-{:016x}-", seam::random_u64()),
+            manifest: tokio::sync::Mutex::new(None),
+            written: AtomicBool::new(false),
+            moved: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Whether its files are there.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    fn name(&self, file: usize) -> String {
+        format!("{}{file:06}", self.prefix)
+    }
+
+    /// What it consists of; writes the files first, if nobody did.
+    pub(crate) async fn manifest(&self) -> Result<Arc<Manifest>, SnapshotError> {
+        let mut manifest = self.manifest.lock().await;
+        if let Some(manifest) = &*manifest {
+            return Ok(Arc::clone(manifest));
+        }
+        let Some(view) = self.view.lock().clone() else { return Err(SnapshotError::Gone) };
+        let files = match self.write(view).await {
+            Ok(files) => files,
+            Err(error) => {
+                self.depot.remove_all(&self.prefix)?;
+                return Err(error);
+            }
+        };
+        let chunk_bytes = self.depot.limits.chunk_bytes;
+        let made = Arc::new(Manifest { group_id: self.group_id, meta: self.meta.clone(), chunk_bytes, files });
+        *manifest = Some(Arc::clone(&made));
+        self.written.store(true, Ordering::SeqCst);
+        *self.view.lock() = None;
+        *self.moved.lock() = Instant::now();
+        Ok(made)
+    }
+
+    async fn write(&self, view: Arc<dyn StoreRead>) -> Result<Vec<SnapshotFile>, SnapshotError> {
+        let mut files = Vec::new();
+        for cf in COLUMN_FAMILIES {
+            let (start, end) = travelling(cf, self.group_id);
+            let mut next = Some(start);
+            while let Some(start) = next {
+                let export = FileExport {
+                    view: Arc::clone(&view),
+                    cf,
+                    range: start..end.clone(),
+                    disk: Arc::clone(&self.depot.disk),
+                    name: self.name(files.len()),
+                    max_bytes: self.depot.limits.file_bytes,
+                };
+                let exported = self.store.export(export).await?;
+                next = exported.next;
+                if exported.rows > 0 {
+                    let name = self.name(files.len());
+                    let (hash, chunks, bytes) = self.sums(&name).await?;
+                    files.push(SnapshotFile { cf, bytes, rows: exported.rows, hash, chunks });
+                    self.depot.throttle.take(bytes).await;
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The checksums of a file that was just written.
+    async fn sums(&self, name: &str) -> Result<([u8; 32], Vec<u32>, u64), SnapshotError> {
+        let (mut hasher, mut chunks, mut offset) = (blake3::Hasher::new(), Vec::new(), 0);
+        loop {
+            let bytes = self.depot.disk.read(name, offset, self.depot.limits.chunk_bytes as usize)?;
+            if bytes.is_empty() {
+                return Ok((*hasher.finalize().as_bytes(), chunks, offset));
+            }
+            hasher.update(&bytes);
+            chunks.push(crc32c::crc32c(&bytes));
+            offset += bytes.len() as u64;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The bytes of a chunk, which are what they were when the file was written.
+    pub(crate) fn read(&self, file: usize, chunk: Chunk) -> Result<Bytes, SnapshotError> {
+        let name = self.name(file);
+        let bytes = self.depot.disk.read(&name, chunk.offset, chunk.bytes)?;
+        if bytes.len() != chunk.bytes || crc32c::crc32c(&bytes) != chunk.crc32c {
+            Counts::add(&self.depot.counts.rotten, 1);
+            return Err(SnapshotError::Corrupt { name, offset: chunk.offset });
+        }
+        *self.moved.lock() = Instant::now();
+        Ok(bytes)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        // A disk of an earlier life refuses; what is left there goes when the node starts.
+        if let Err(error) = self.depot.remove_all(&self.prefix) {
+            tracing::debug!(prefix = self.prefix, %error, "files of a snapshot were not removed");
+        }
+    }
+}
+
+/// A view of which planted bugs leave rows out.
+struct Given(Arc<dyn StoreRead>);
+
+impl StoreRead for Given {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.0.get(cf, key)
+    }
+
+    fn first(&self, cf: Cf, range: Range<&[u8]>, prefix_bytes: usize) -> Result<Option<Row>, EngineError> {
+        self.0.first(cf, range, prefix_bytes)
+    }
+
+    fn cursor(&self, cf: Cf, range: Range<&[u8]>, reverse: bool) -> Cursor<'_> {
+        // Only the first file of a family starts with the group's number alone.
+        let begins = range.start.len() == GROUP_BYTES;
+        let rows = self.0.cursor(cf, range, reverse);
+        if cf == Cf::Data && begins && planted::is(Bug::SnapshotWithoutRow) {
+            return Box::new(rows.skip(1));
+        }
+        if cf == Cf::State && planted::is(Bug::SnapshotWithoutRequests) {
+            let is_request =
+                |row: &Result<Row, EngineError>| row.as_ref().is_ok_and(|(key, _)| key.get(GROUP_BYTES) == Some(&rows::kind::REQUEST));
+            return Box::new(rows.filter(move |row| !is_request(row)));
+        }
+        rows
+    }
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) total_bytes: u64,
+    pub(crate) done_bytes: u64,
+    /// Bytes of `done_bytes` that an earlier attempt had brought.
+    pub(crate) reused_bytes: u64,
+}
+
+/// The snapshots of one replica that are on their way, as it shows them.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    outgoing: Mutex<Option<Arc<Outgoing>>>,
+    sending: Mutex<BTreeMap<u64, Transfer>>,
+    pub(crate) receiving: Mutex<Option<Transfer>>,
+}
+
+impl Traffic {
+    /// The snapshot to give: the one that is kept, if it is written or being written; else a new one.
+    pub(crate) fn outgoing(&self, make: impl FnOnce() -> Arc<Outgoing>) -> Arc<Outgoing> {
+        let mut kept = self.outgoing.lock();
+        match &*kept {
+            Some(outgoing) if outgoing.is_written() || Arc::strong_count(outgoing) > 1 => Arc::clone(outgoing),
+            Some(_) | None => {
+                let made = make();
+                *kept = Some(Arc::clone(&made));
+                made
+            }
+        }
+    }
+
+    /// Forgets a snapshot. Its files go with the last who uses it.
+    pub(crate) fn forget(&self, outgoing: &Arc<Outgoing>) {
+        let mut kept = self.outgoing.lock();
+        if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, outgoing)) {
+            *kept = None;
+        }
+    }
+
+    /// A follower has it all: forgets it, unless another follower is at it.
+    pub(crate) fn delivered(&self, outgoing: &Arc<Outgoing>) {
+        // Counted here: the slot, and the one who asks.
+        if Arc::strong_count(outgoing) <= 2 {
+            self.forget(outgoing);
+        }
+    }
+
+    /// Forgets the snapshot that is kept, because the state it was of is replaced.
+    pub(crate) fn clear(&self) {
+        *self.outgoing.lock() = None;
+    }
+
+    /// Forgets the snapshot that is kept if nothing of it moved for a while.
+    pub(crate) fn expire(&self, keep_idle: std::time::Duration) {
+        let mut kept = self.outgoing.lock();
+        if kept.as_ref().is_some_and(|kept| kept.moved.lock().elapsed() > keep_idle) {
+            *kept = None;
+        }
+    }
+
+    /// The log behind this index must stay while the snapshot at it is kept.
+    pub(crate) fn holds_log_at(&self) -> Option<u64> {
+        let kept = self.outgoing.lock();
+        kept.as_ref().filter(|kept| kept.is_written()).map(|kept| kept.meta.last_log_id.map_or(0, |id| id.index))
+    }
+
+    pub(crate) fn note_sending(&self, to: u64, transfer: Option<Transfer>) {
+        let mut sending = self.sending.lock();
+        match transfer {
+            Some(transfer) => drop(sending.insert(to, transfer)),
+            None => drop(sending.remove(&to)),
+        }
+    }
+
+    /// To whom snapshots are being sent, and how far.
+    pub(crate) fn sending(&self) -> Vec<(u64, Transfer)> {
+        self.sending.lock().iter().map(|(to, transfer)| (*to, *transfer)).collect()
+    }
+}
