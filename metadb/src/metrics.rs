@@ -1,5 +1,6 @@
 //! What a node's data plane tells of itself.
 
+use crate::raft::snapshot::depot::SnapshotTotals;
 use metadb_proto::Error;
 use metadb_proto::kv::{request, response};
 use metadb_telemetry::{Counter, Histogram, Metric, Samples, Unit};
@@ -89,6 +90,32 @@ static QUARANTINED: Metric = Metric::new_gauge(
     &[],
     "Replicas that are out of service until they are rebuilt from their peers.",
 );
+static SNAPSHOTS_SENT: Metric =
+    Metric::new_counter("cairn_snapshots_sent_total", Unit::Count, &[], "Snapshots that other nodes said to have taken in.");
+static SNAPSHOT_SENT_BYTES: Metric =
+    Metric::new_counter("cairn_snapshot_sent_bytes_total", Unit::Bytes, &[], "Bytes of snapshots sent, also of transfers that were cut.");
+static SNAPSHOTS_RECEIVED: Metric =
+    Metric::new_counter("cairn_snapshots_received_total", Unit::Count, &[], "Snapshots that came whole, with all checksums right.");
+static SNAPSHOT_RECEIVED_BYTES: Metric = Metric::new_counter(
+    "cairn_snapshot_received_bytes_total",
+    Unit::Bytes,
+    &[],
+    "Bytes of snapshots received, also of transfers that were cut.",
+);
+static SNAPSHOTS_RESUMED: Metric = Metric::new_counter(
+    "cairn_snapshots_resumed_total",
+    Unit::Count,
+    &[],
+    "Transfers to this node that went on where an earlier one had stopped.",
+);
+static SNAPSHOT_REUSED_BYTES: Metric =
+    Metric::new_counter("cairn_snapshot_reused_bytes_total", Unit::Bytes, &[], "Bytes that those transfers did not have to bring again.");
+static SNAPSHOT_ROTTEN: Metric = Metric::new_counter(
+    "cairn_snapshot_rotten_parts_total",
+    Unit::Count,
+    &[],
+    "Chunks and files of snapshots that failed their checksums; none of them is taken in.",
+);
 static PEER_UP: Metric = Metric::new_gauge("cairn_peer_up", Unit::Flag, &["peer"], "Whether the stream to another node is open.");
 static PEER_CONNECTS: Metric =
     Metric::new_counter("cairn_peer_connects_total", Unit::Count, &["peer"], "Streams to another node that were opened.");
@@ -137,6 +164,13 @@ pub static ALL: &[&Metric] = &[
     &GROUP_SNAPSHOTS,
     &HOT_HITS,
     &HOT_MISSES,
+    &SNAPSHOTS_SENT,
+    &SNAPSHOT_SENT_BYTES,
+    &SNAPSHOTS_RECEIVED,
+    &SNAPSHOT_RECEIVED_BYTES,
+    &SNAPSHOTS_RESUMED,
+    &SNAPSHOT_REUSED_BYTES,
+    &SNAPSHOT_ROTTEN,
     &PEER_UP,
     &PEER_CONNECTS,
     &PEER_SENT,
@@ -316,4 +350,15 @@ pub(crate) fn observe_disks(disk: Option<&metadb_proto::v1::DiskStatus>, is_full
     }
     samples.set(&DISK_FULL, is_full);
     samples.set(&QUARANTINED, quarantined);
+}
+
+/// Tells of the snapshots from and to the node.
+pub(crate) fn observe_snapshots(totals: &SnapshotTotals, samples: &mut Samples) {
+    samples.set(&SNAPSHOTS_SENT, totals.sent);
+    samples.set(&SNAPSHOT_SENT_BYTES, totals.sent_bytes);
+    samples.set(&SNAPSHOTS_RECEIVED, totals.received);
+    samples.set(&SNAPSHOT_RECEIVED_BYTES, totals.received_bytes);
+    samples.set(&SNAPSHOTS_RESUMED, totals.resumed);
+    samples.set(&SNAPSHOT_REUSED_BYTES, totals.reused_bytes);
+    samples.set(&SNAPSHOT_ROTTEN, totals.rotten_parts);
 }

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// A learner that lacks no more entries than this has caught up: the rest takes less time than the change itself.
 const CAUGHT_UP_ENTRIES: u64 = 64;
+/// One that lacks more entries than this is handed no leadership.
+const HEIR_LACKS_ENTRIES: u64 = 1000;
 /// How often progress is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// When a caller may ask again.
@@ -92,6 +94,11 @@ pub(super) async fn transfer(replica: &Replica, to: u64, deadline: Instant) -> R
     let seen = replica.observe();
     if !ids(&seen.voters).contains(&to) {
         return Err(Error::invalid("node_id", format!("a voter of group {}", replica.group_id()), to.to_string()));
+    }
+    let behind = lacks(&seen, to);
+    if behind > HEIR_LACKS_ENTRIES || seen.matched.get(&to).is_some_and(|matched| *matched < seen.purged_index) {
+        // The group would rest until it has caught up, or until another is elected.
+        return Err(Error::unavailable(format!("node {to} lags too far in group {} to lead it", replica.group_id()), RETRY));
     }
     replica.begin_transfer(to).await?;
     while Instant::now() < deadline {

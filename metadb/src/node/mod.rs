@@ -18,7 +18,7 @@ use crate::metrics;
 use crate::raft::link::Links;
 use crate::raft::replica::{self, Replica};
 use crate::raft::snapshot;
-use crate::raft::snapshot::depot::{Counts, Depot};
+use crate::raft::snapshot::depot::Depot;
 use crate::witness::{Busiest, SlowLog};
 use metadb_engine::Store;
 use metadb_engine::disk::Disk;
@@ -38,7 +38,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use crate::raft::replica::Timings;
-pub use crate::raft::snapshot::depot::SnapshotLimits;
+pub use crate::raft::snapshot::depot::{SnapshotLimits, SnapshotTotals};
 
 /// How long a stopping node waits for other nodes to take over.
 const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -203,7 +203,8 @@ impl Node {
         let known = marked.into_iter().chain(log.groups());
         let found: BTreeSet<u32> = known.filter(|group_id| !quarantined.contains_key(group_id)).collect();
         let slow_log = SlowLog::new(config.slow_request);
-        let depot = Depot::new(Arc::clone(&spool), config.snapshots);
+        let room = Arc::<Gauge>::default();
+        let depot = Depot::new(Arc::clone(&spool), config.snapshots, Arc::clone(&room));
         depot.tidy(&found).map_err(|error| Error::internal(format!("spool: {error}")))?;
         let host = Host::new(config.settings.clone());
         let node = Arc::new(Node {
@@ -220,7 +221,7 @@ impl Node {
             failed: Mutex::default(),
             quarantined: Mutex::new(quarantined),
             leaving: Mutex::default(),
-            room: Arc::default(),
+            room,
             condemned: tokio::sync::Notify::new(),
             making: tokio::sync::Mutex::new(()),
             flushing: tokio::sync::Mutex::new(()),
@@ -332,6 +333,13 @@ impl Node {
         metrics::observe_node(self.started.elapsed(), &roles, samples);
         let is_full = self.room.room() != room::Room::Plenty;
         metrics::observe_disks(self.room.status().as_ref(), is_full, self.quarantined(), samples);
+        metrics::observe_snapshots(&self.snapshots(), samples);
+    }
+
+    /// What snapshots from and to this node came to since it started.
+    #[must_use]
+    pub fn snapshots(&self) -> SnapshotTotals {
+        self.depot.counts.totals()
     }
 
     /// The group of that id, if this node has a replica of it.
@@ -441,7 +449,7 @@ impl Node {
             groups = self.groups().iter().map(|group| group.status()).collect();
             groups.extend(self.unserved());
         }
-        let (log, counts) = (self.log.stats(), &self.depot.counts);
+        let (log, snapshots) = (self.log.stats(), self.snapshots());
         let (window, busiest_tenants) = self.busiest.last();
         let usage = (self.config.usage)();
         Ok(v1::StatusResponse {
@@ -463,10 +471,10 @@ impl Node {
             feature_level: self.level.get().into(),
             oldest_level: level::OLDEST.into(),
             newest_level: level::NEWEST.into(),
-            snapshot_bytes_sent: Counts::read(&counts.sent),
-            snapshot_bytes_received: Counts::read(&counts.received),
-            snapshots_resumed: Counts::read(&counts.resumed),
-            snapshot_parts_rotten: Counts::read(&counts.rotten),
+            snapshot_bytes_sent: snapshots.sent_bytes,
+            snapshot_bytes_received: snapshots.received_bytes,
+            snapshots_resumed: snapshots.resumed,
+            snapshot_parts_rotten: snapshots.rotten_parts,
             disk: self.room.status(),
             problems: self.problems(),
             settings_revision: self.config.settings.revision(),
@@ -489,7 +497,11 @@ impl Node {
         self.flush_keeping(self.config.upkeep.keep_log_bytes).await
     }
 
-    async fn flush_keeping(&self, log_bytes: u64) -> Result<(), Error> {
+    /// The same, keeping about so many bytes of log: a follower that lacks more gets a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store can't be flushed.
+    pub async fn flush_keeping(&self, log_bytes: u64) -> Result<(), Error> {
         let _alone = self.flushing.lock().await;
         // Read before the flush: it covers at least this.
         let groups: Vec<_> = self.groups().into_iter().map(|group| (group.applied(), group)).collect();

@@ -111,8 +111,12 @@ impl Host {
 }
 
 fn put(key: &str, value: &str) -> Command {
+    put_as(b"", key, value)
+}
+
+fn put_as(request_id: &'static [u8], key: &str, value: &str) -> Command {
     let put = v1::operation::Put { key: key.to_owned().into(), value: value.to_owned().into() };
-    let header = v1::RequestHeader { tenant_id: 0, epoch: 1, ..Default::default() };
+    let header = v1::RequestHeader { tenant_id: 0, epoch: 1, request_id: request_id.into(), ..Default::default() };
     let operations = vec![v1::Operation { op: Some(v1::operation::Op::Put(put)) }];
     Command::Transact(v1::TransactRequest { header: Some(header), operations, ..Default::default() })
 }
@@ -225,6 +229,14 @@ fn a_follower_behind_the_purged_log_gets_a_snapshot() {
     let behind = (leader(&hosts) + 1) % 3;
     hosts[behind].kill();
     write(&hosts, 10..60);
+    let ask = |host: &Host| {
+        let (group, command) = (host.group(), put_as(b"once-and-no-more", "once", "first"));
+        match host.run(async move { group.propose(command, soon()).await }) {
+            Ok(Outcome::Transact(Ok(response))) => response,
+            other => panic!("{other:?}"),
+        }
+    };
+    let answered = ask(&hosts[leader(&hosts)]);
     for host in hosts.iter().filter(|host| host.life.is_some()) {
         let node = host.node();
         host.run(async move { node.flush_keeping(0).await }).expect("flushes");
@@ -233,9 +245,19 @@ fn a_follower_behind_the_purged_log_gets_a_snapshot() {
     }
     hosts[behind].start();
     settled(&hosts);
+    let totals = hosts[behind].node().snapshots();
+    assert!(totals.received == 1 && totals.received_bytes > 500 && totals.rotten_parts == 0, "{totals:?}");
+    let sent: u64 = hosts.iter().map(|host| host.node().snapshots().sent).sum();
+    assert_eq!((sent, hosts[behind].group().snapshots_installed()), (1, 1));
     write(&hosts, 60..70);
     settled(&hosts);
     assert_eq!(read(&hosts, 30).as_deref(), Some("value-30"));
+    // What was answered before is answered again, the same, by one that knows it from the snapshot alone.
+    let (lead, to) = (leader(&hosts), hosts[behind].node_id);
+    let group = hosts[lead].group();
+    hosts[lead].run(async move { group.transfer_leader(to, soon()).await }).expect("handed over");
+    assert_eq!(leader(&hosts), behind);
+    assert_eq!(ask(&hosts[behind]), answered);
     // It is a whole member again: with it and one other there is a quorum.
     let other = (0..3).find(|at| *at != behind && *at != leader(&hosts)).expect("three nodes");
     hosts[other].kill();

@@ -15,7 +15,9 @@ const GROUP: u32 = 3;
 async fn stores(disk: Arc<dyn Disk>, seed: u64) -> (GroupLog, Applier) {
     let log = Log::open(Arc::clone(&disk), LogOptions::default()).await.expect("opens");
     let applier =
-        Applier::open(GROUP, SimStore::new(seed), Depot::new(SimDisk::new(seed).mount(), SnapshotLimits::default())).await.expect("opens");
+        Applier::open(GROUP, SimStore::new(seed), Depot::new(SimDisk::new(seed).mount(), SnapshotLimits::default(), Arc::default()))
+            .await
+            .expect("opens");
     (GroupLog::new(log, GROUP), applier)
 }
 

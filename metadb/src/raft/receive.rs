@@ -23,6 +23,7 @@ use tokio::time::Instant;
 const SNAPSHOT_RETRY: Duration = Duration::from_millis(500);
 /// How long an earlier transfer may take to end once a later one is offered; one that imports already takes longer.
 const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// What a transfer brings and wants, as the door has it.
 pub(crate) trait Session: Send {
     /// The next chunk; none: the sender is gone.
@@ -49,7 +50,7 @@ fn failed(error: SnapshotError) -> Error {
 impl Replica {
     /// Removes the files of transfers, from and to it, that have not gone on for as long as such files are kept.
     pub(crate) fn expire_snapshots(&self) {
-        let keep_idle = self.depot().limits.keep_idle;
+        let keep_idle = self.depot().keep_idle();
         self.traffic().expire(keep_idle);
         let Ok(_alone) = self.receiving().try_lock() else { return };
         if self.received_at().lock().elapsed() > keep_idle {
@@ -97,6 +98,7 @@ impl Replica {
         }
         received?;
         import::verify(depot, self.group_id(), &incoming.id).await.map_err(failed)?;
+        Counts::add(&depot.counts.received_whole, 1);
         self.install(vote, incoming.manifest.meta.clone(), incoming.id).await
     }
 

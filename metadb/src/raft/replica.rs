@@ -462,9 +462,9 @@ impl Replica {
         self.progress.note_flushed(point);
         let Some(flushed) = self.progress.flushed() else { return Ok(()) };
         let Some(upto) = self.log.purgeable(budget).map(|index| index.min(flushed)) else { return Ok(()) };
-        // A follower that gets a snapshot goes on from its position.
-        let upto = self.traffic.holds_log_at().map_or(upto, |held| upto.min(held));
-        if upto <= self.observe().purged_index {
+        let seen = self.observe();
+        let upto = self.hold_log(upto, &seen);
+        if upto <= seen.purged_index {
             return Ok(());
         }
         let error = |error: Fatal<Types>| stopped(self.group_id, &error);

@@ -7,6 +7,7 @@ use super::snapshot::depot::{Counts, Depot};
 use super::snapshot::manifest::Manifest;
 use super::snapshot::outgoing::{Outgoing, Traffic, Transfer};
 use super::{Types, Vote};
+use crate::node::room::Room;
 use metadb_proto::v1::snapshot_answer::Answer;
 use metadb_proto::v1::snapshot_push::Push;
 use metadb_proto::v1::{SnapshotAnswer, SnapshotChunk, SnapshotOffer, SnapshotPush};
@@ -56,7 +57,8 @@ impl Way<'_> {
         let unreachable = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
         match self.transfer(vote, outgoing).await {
             Ok(vote) => {
-                self.traffic.delivered(outgoing);
+                self.traffic.delivered(outgoing, self.to);
+                Counts::add(&self.depot.counts.sent_whole, 1);
                 let vote = codec::decode_vote(vote).map_err(|error| StreamingError::from(NetworkError::new(&error)))?;
                 Ok(SnapshotResponse::new(vote))
             }
@@ -75,6 +77,10 @@ impl Way<'_> {
     async fn transfer(&self, vote: &Vote, outgoing: &Arc<Outgoing>) -> Result<bytes::Bytes, Ended> {
         let mut client = self.links.snapshot_client(self.address).await.map_err(Ended::Away)?;
         let Ok(_permit) = self.depot.sending.acquire().await else { return Err(Ended::Away("the node stops".to_owned())) };
+        if !outgoing.is_written() {
+            // Its files would take the room of what the disk must have room for.
+            self.depot.room.require(Room::Plenty).map_err(|error| Ended::Away(error.to_string()))?;
+        }
         let manifest = outgoing.manifest().await.map_err(Ended::Spoiled)?;
         let (pushes, outbox) = mpsc::channel(CHUNKS_AHEAD);
         let mut request = tonic::Request::new(ReceiverStream::new(outbox));

@@ -1,15 +1,15 @@
 //! What `snapshot` promises, tested.
 
-use super::depot::{Counts, Depot, SnapshotLimits};
+use super::depot::{Depot, SnapshotLimits};
 use super::incoming::Incoming;
 use super::manifest::{Manifest, SnapshotFile, id_of};
 use super::outgoing::{Outgoing, Traffic};
 use super::*;
-use crate::raft::{LogId, SnapshotMeta};
+use crate::raft::{LogId, Member, Membership, SnapshotMeta, StoredMembership};
 use metadb_engine::disk::Disk;
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const GROUP: u32 = 5;
@@ -52,7 +52,7 @@ fn meta(index: u64) -> SnapshotMeta {
 }
 
 fn depot(disk: &Arc<SimDisk>) -> Arc<Depot> {
-    Depot::new(disk.mount(), LIMITS)
+    Depot::new(disk.mount(), LIMITS, Arc::default())
 }
 
 fn outgoing(store: &Arc<dyn Store>, depot: &Arc<Depot>) -> Arc<Outgoing> {
@@ -219,12 +219,53 @@ async fn rot_in_a_received_file_is_found_and_only_that_file_is_brought_again() {
     assert!(disk.flip(&file, 20_000, 3));
     let error = import::verify(&depot_to, GROUP, &id).await.expect_err("rotten");
     assert!(matches!(&error, SnapshotError::Corrupt { name, offset: 16_384 } if *name == file), "{error}");
-    assert_eq!(Counts::read(&depot_to.counts.rotten), 1);
+    assert_eq!(depot_to.counts.totals().rotten_parts, 1);
     let manifest = out.manifest().await.expect("is written");
     let mut incoming = Incoming::open(&depot_to, manifest.encode()).await.expect("opens");
     let left = manifest.files[2].chunks.len() - 2;
     assert_eq!(bring(&out, &mut incoming, usize::MAX).await, left);
     import::verify(&depot_to, GROUP, &id).await.expect("is right");
+}
+
+/// Whatever bit of whatever file flips once the snapshot is here whole, nothing of it comes into the store.
+#[tokio::test]
+async fn no_flipped_bit_is_ever_taken_in() {
+    let source: Arc<dyn Store> = SimStore::new(1);
+    fill(&*source, GROUP, 30, &[7; 2000]);
+    let (depot_from, disk) = (depot(&SimDisk::new(9)), SimDisk::new(3));
+    let out = outgoing(&source, &depot_from);
+    let manifest = out.manifest().await.expect("is written");
+    let target: Arc<dyn Store> = SimStore::new(2);
+    fill(&*target, GROUP, 4, b"old");
+    target.flush().await.expect("flushes");
+    let old = rows(&*target, GROUP);
+    let mut flipped = 0;
+    for (number, file) in manifest.files.iter().enumerate() {
+        for offset in (0..file.bytes).step_by(997).chain([file.bytes - 1]) {
+            let depot_to = depot(&disk);
+            let id = deliver(&out, &depot_to).await;
+            let name = incoming::file_name(GROUP, &id, number);
+            assert!(disk.flip(&name, offset, u8::try_from(offset % 8).expect("below eight")));
+            let found = import::verify(&depot_to, GROUP, &id).await.expect_err("it is found");
+            assert!(matches!(&found, SnapshotError::Corrupt { name: told, .. } if *told == name), "{found}");
+            assert_eq!(depot_to.counts.totals().rotten_parts, 1, "and told");
+            // What a node that opens makes of it: files for a transfer that may go on, and nothing for the store.
+            assert!(import::recover(&target, &depot_to, GROUP).await.expect("opens"));
+            assert_eq!(rows(&*target, GROUP), old);
+            flipped += 1;
+        }
+    }
+    assert!(flipped > 60, "{flipped}");
+    // Nor when an import was under way already: then there is no old state to go back to, and the replica must not open.
+    let depot_to = depot(&disk);
+    let id = deliver(&out, &depot_to).await;
+    let mut batch = WriteBatch::default();
+    batch.put(Cf::State, group_key(GROUP, Some(INSTALLING_KIND)), Bytes::copy_from_slice(id.as_bytes()));
+    target.write(batch).expect("writes");
+    assert!(disk.flip(&incoming::file_name(GROUP, &id, 0), 5000, 1));
+    let refused = import::recover(&target, &depot_to, GROUP).await.expect_err("it is found");
+    assert!(matches!(refused, SnapshotError::Corrupt { .. }), "{refused}");
+    assert_eq!(rows(&*target, GROUP), old);
 }
 
 #[tokio::test]
@@ -280,41 +321,68 @@ async fn leftovers_are_removed_when_the_node_starts() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_shared_by_those_who_want_it_and_holds_the_log_while_it_is_kept() {
+async fn a_snapshot_is_shared_by_those_who_want_it_and_holds_the_log_while_it_is_given() {
     let source: Arc<dyn Store> = SimStore::new(1);
     fill(&*source, GROUP, 10, &[7; 2000]);
     let from = depot(&SimDisk::new(9));
     let traffic = Traffic::default();
     let make = || outgoing(&source, &from);
+    // Up to where the log may go that is not needed up to 50: the snapshot is at 7.
+    let held = || traffic.hold_log(50, None, Duration::from_secs(60));
+    assert_eq!(held(), 50);
     let first = traffic.outgoing(make);
     let second = traffic.outgoing(make);
     assert!(Arc::ptr_eq(&first, &second), "two followers at a time");
-    assert_eq!(traffic.holds_log_at(), None, "nothing was written yet");
+    assert_eq!(held(), 7, "it is about to be written");
     drop((first, second));
+    assert_eq!(held(), 50, "nobody wants it");
     let third = traffic.outgoing(make);
     assert!(!third.is_written(), "nobody had begun: it is of now");
     third.manifest().await.expect("is written");
-    assert_eq!(traffic.holds_log_at(), Some(7));
-    let held = Arc::downgrade(&third);
+    assert_eq!(held(), 7);
+    let weak = Arc::downgrade(&third);
     drop(third);
     let again = traffic.outgoing(make);
-    assert!(held.upgrade().is_some_and(|held| Arc::ptr_eq(&held, &again)), "a transfer that was cut finds the same snapshot");
+    assert!(weak.upgrade().is_some_and(|held| Arc::ptr_eq(&held, &again)), "a transfer that was cut finds the same snapshot");
     let other = traffic.outgoing(make);
-    traffic.delivered(&again);
-    assert_eq!(traffic.holds_log_at(), Some(7), "another follower is at it");
+    traffic.delivered(&again, 2);
+    assert_eq!(held(), 7, "another follower is at it");
     drop(again);
-    traffic.delivered(&other);
-    assert_eq!(traffic.holds_log_at(), None);
+    traffic.delivered(&other, 3);
+    assert_eq!(held(), 50);
     drop(other);
     assert_eq!(from.disk.list().expect("lists"), Vec::<String>::new());
     let last = traffic.outgoing(make);
     last.manifest().await.expect("is written");
     drop(last);
     traffic.expire(Duration::from_secs(60));
-    assert_eq!(traffic.holds_log_at(), Some(7));
+    assert_eq!(held(), 7);
     tokio::time::sleep(Duration::from_millis(2)).await;
     traffic.expire(Duration::from_millis(1));
-    assert_eq!(traffic.holds_log_at(), None, "nobody came back");
+    assert_eq!(held(), 50, "nobody came back");
+}
+
+#[tokio::test]
+async fn the_log_stays_for_a_follower_that_goes_on_from_a_snapshot_until_it_has_caught_up() {
+    let source: Arc<dyn Store> = SimStore::new(1);
+    fill(&*source, GROUP, 10, &[7; 2000]);
+    let from = depot(&SimDisk::new(9));
+    let traffic = Traffic::default();
+    let deliver = |to| traffic.delivered(&traffic.outgoing(|| outgoing(&source, &from)), to);
+    let (long, none) = (Duration::from_secs(60), Duration::ZERO);
+    let hold = |matched: &[(u64, u64)], patience| traffic.hold_log(50, Some(&matched.iter().copied().collect()), patience);
+    deliver(2);
+    deliver(3);
+    assert_eq!(hold(&[(1, 99)], long), 7, "nothing is known of them yet");
+    assert_eq!(hold(&[(2, 20), (3, 9)], long), 9);
+    assert_eq!(hold(&[(2, 20), (3, 30)], long), 20);
+    assert_eq!(hold(&[(2, 60), (3, 30)], long), 30, "the one has caught up");
+    assert_eq!(hold(&[(2, 1), (3, 30)], long), 30, "and is not waited for again");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(hold(&[(3, 30)], none), 50, "the other does not get on");
+    deliver(2);
+    assert_eq!(traffic.hold_log(50, None, long), 50, "who leads no more knows of nobody");
+    assert_eq!(hold(&[], long), 50);
 }
 
 fn file() -> impl Strategy<Value = (Cf, u64, u64, [u8; 32], u32)> {
@@ -356,6 +424,28 @@ proptest! {
         assert_eq!(id_of(&encoded).len(), 32);
         assert!(Manifest::decode(noise.into()).is_err());
     }
+}
+
+/// Bytes as a file of `golden` has them: hex digits, and behind `#` what they are.
+fn golden(text: &str) -> Bytes {
+    let digits: String = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).collect();
+    hex::decode(digits).expect("hex digits").into()
+}
+
+#[test]
+fn a_manifest_is_written_and_read_as_ever() {
+    let members = [(1, "a:1"), (2, "b:1"), (3, "c:1")].map(|(id, address)| (id, Member { address: address.to_owned() }));
+    let membership = Membership::new(vec![[1, 2].into()], BTreeMap::from(members)).expect("voters are members");
+    let meta = SnapshotMeta {
+        last_log_id: Some(LogId::new_term_index(2, 7)),
+        last_membership: StoredMembership::new(Some(LogId::new_term_index(1, 3)), membership),
+    };
+    let file = |cf, bytes, rows, hash, chunks: &[u32]| SnapshotFile { cf, bytes, rows, hash: [hash; 32], chunks: chunks.to_vec() };
+    let files = vec![file(Cf::Data, 300, 2, 0x11, &[0x0102_0304, 0x0506_0708]), file(Cf::State, 10, 1, 0x22, &[0x0a0b_0c0d])];
+    let manifest = Manifest { group_id: 5, meta, chunk_bytes: 256, files };
+    let golden = golden(include_str!("snapshot/golden/manifest-1.hex"));
+    assert_eq!(hex::encode(manifest.encode()), hex::encode(&golden));
+    assert_eq!(Manifest::decode(golden).expect("it reads"), manifest);
 }
 
 #[tokio::test]

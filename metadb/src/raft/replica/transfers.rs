@@ -1,8 +1,10 @@
 //! What a replica shows of snapshots on their way from and to it, and of what it replayed.
 
-use super::Replica;
+use super::{Observed, Replica};
+use crate::node::room::Room;
 use crate::raft::snapshot::depot::Depot;
 use crate::raft::snapshot::outgoing::Traffic;
+use metadb_proto::v1;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -25,6 +27,15 @@ impl Replica {
     /// When a transfer of a snapshot to this replica last ended, or the replica was opened.
     pub(in crate::raft) fn received_at(&self) -> &Mutex<Instant> {
         &self.received_at
+    }
+
+    /// Up to where the log may be purged, for all that snapshots need of it. A full disk needs the room more.
+    pub(super) fn hold_log(&self, upto: u64, seen: &Observed) -> u64 {
+        if self.room.room() != Room::Plenty {
+            return upto;
+        }
+        let matched = (seen.role == v1::Role::Leader).then_some(&seen.matched);
+        self.traffic.hold_log(upto, matched, self.depot.limits.keep_idle)
     }
 
     /// How many entries the log held, and the state did not, when it was opened.

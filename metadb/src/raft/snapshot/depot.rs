@@ -2,6 +2,7 @@
 
 use super::throttle::Throttle;
 use super::{IN_PREFIX, OUT_PREFIX};
+use crate::node::room::{Gauge, Room};
 use metadb_engine::EngineError;
 use metadb_engine::disk::Disk;
 use metadb_proto::Error;
@@ -64,11 +65,34 @@ impl SnapshotLimits {
     }
 }
 
+/// What snapshots of a node came to since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotTotals {
+    /// Snapshots that another node said to have installed.
+    pub sent: u64,
+    /// Their bytes, and those of transfers that were cut.
+    pub sent_bytes: u64,
+    /// Snapshots that came whole and right.
+    pub received: u64,
+    /// Their bytes, and those of transfers that were cut.
+    pub received_bytes: u64,
+    /// Bytes that a transfer found at the receiver, from an earlier attempt.
+    pub reused_bytes: u64,
+    /// Transfers that went on where an earlier one had stopped.
+    pub resumed: u64,
+    /// Chunks and files that failed their checksums, on either side.
+    pub rotten_parts: u64,
+}
+
 /// Counts of a node since it started.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Snapshots delivered.
+    pub(crate) sent_whole: AtomicU64,
     /// Bytes of snapshots sent.
     pub(crate) sent: AtomicU64,
+    /// Snapshots that came whole and right.
+    pub(crate) received_whole: AtomicU64,
     /// Bytes of snapshots received.
     pub(crate) received: AtomicU64,
     /// Bytes that a transfer found at the receiver, from an earlier attempt.
@@ -84,14 +108,26 @@ impl Counts {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn read(counter: &AtomicU64) -> u64 {
-        counter.load(Ordering::Relaxed)
+    /// All of them.
+    pub(crate) fn totals(&self) -> SnapshotTotals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SnapshotTotals {
+            sent: read(&self.sent_whole),
+            sent_bytes: read(&self.sent),
+            received: read(&self.received_whole),
+            received_bytes: read(&self.received),
+            reused_bytes: read(&self.reused),
+            resumed: read(&self.resumed),
+            rotten_parts: read(&self.rotten),
+        }
     }
 }
 
 /// One for each node.
 pub(crate) struct Depot {
     pub(crate) disk: Arc<dyn Disk>,
+    /// The room on the node's disks.
+    pub(crate) room: Arc<Gauge>,
     pub(crate) limits: SnapshotLimits,
     pub(crate) throttle: Throttle,
     pub(crate) sending: Semaphore,
@@ -100,15 +136,22 @@ pub(crate) struct Depot {
 }
 
 impl Depot {
-    pub(crate) fn new(disk: Arc<dyn Disk>, limits: SnapshotLimits) -> Arc<Self> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, limits: SnapshotLimits, room: Arc<Gauge>) -> Arc<Self> {
         Arc::new(Depot {
             disk,
+            room,
             limits,
             throttle: Throttle::new(limits.bytes_per_s),
             sending: Semaphore::new(limits.at_a_time),
             receiving: Semaphore::new(limits.at_a_time),
             counts: Counts::default(),
         })
+    }
+
+    /// Tells of bytes that are not what they were when the snapshot was made.
+    pub(crate) fn tell_rotten(&self, name: &str, offset: u64) {
+        Counts::add(&self.counts.rotten, 1);
+        tracing::warn!(file = name, offset, "a part of a snapshot fails its checksum; it is not taken in, and is brought again");
     }
 
     /// When the node starts: removes what no replica will ask for, which is all but the received files of groups that are here.
@@ -121,6 +164,11 @@ impl Depot {
             }
         }
         Ok(())
+    }
+
+    /// How long files of a transfer that does not go on are kept: hardly, while the disk is full.
+    pub(crate) fn keep_idle(&self) -> Duration {
+        if self.room.room() == Room::Plenty { self.limits.keep_idle } else { self.limits.stall }
     }
 
     /// Removes the files whose names begin so.

@@ -39,7 +39,7 @@ pub(crate) async fn verify(depot: &Depot, group_id: u32, id: &str) -> Result<(),
         if right == file.bytes {
             depot.disk.sync(&name)?;
         } else {
-            super::depot::Counts::add(&depot.counts.rotten, 1);
+            depot.tell_rotten(&name, right);
             wrong.get_or_insert(SnapshotError::Corrupt { name, offset: right });
         }
     }

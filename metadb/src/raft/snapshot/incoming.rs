@@ -131,7 +131,7 @@ impl Incoming {
             return Err(SnapshotError::OutOfOrder { file, offset });
         };
         if bytes.len() != chunk.bytes || crc32c::crc32c(bytes) != chunk.crc32c {
-            Counts::add(&self.depot.counts.rotten, 1);
+            self.depot.tell_rotten(&name, offset);
             return Err(corrupt());
         }
         self.depot.disk.append(&name, bytes)?;
@@ -140,7 +140,7 @@ impl Incoming {
         if self.have[file] == self.manifest.files[file].bytes {
             self.depot.disk.sync(&name)?;
             if self.hash(&name).await? != self.manifest.files[file].hash {
-                Counts::add(&self.depot.counts.rotten, 1);
+                self.depot.tell_rotten(&name, 0);
                 self.depot.disk.remove(&name)?;
                 self.have[file] = 0;
                 return Err(corrupt());

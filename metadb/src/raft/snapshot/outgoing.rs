@@ -1,9 +1,10 @@
 //! The sender's side: a view of the store becomes files with checksums, which are kept while a follower still wants them.
 //!
 //! Nothing is written before a follower is there to take it. The files outlive a broken connection, so that the same snapshot can go on;
-//! while they are kept, the log behind their position is kept too, else a follower would need the next snapshot as soon as it has this one.
+//! meanwhile, and until the follower has caught up from there, the log behind their position is kept too, else it would need the next
+//! snapshot as soon as it has this one.
 
-use super::depot::{Counts, Depot};
+use super::depot::Depot;
 use super::manifest::{Chunk, Manifest, SnapshotFile};
 use super::{OUT_PREFIX, SnapshotError, travelling};
 use crate::raft::SnapshotMeta;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Bytes of a group's number at the start of its keys.
@@ -50,6 +52,11 @@ impl Outgoing {
             written: AtomicBool::new(false),
             moved: Mutex::new(Instant::now()),
         })
+    }
+
+    /// The last entry that it holds.
+    pub(crate) fn index(&self) -> u64 {
+        self.meta.last_log_id.map_or(0, |id| id.index)
     }
 
     /// Whether its files are there.
@@ -131,7 +138,7 @@ impl Outgoing {
         let name = self.name(file);
         let bytes = self.depot.disk.read(&name, chunk.offset, chunk.bytes)?;
         if bytes.len() != chunk.bytes || crc32c::crc32c(&bytes) != chunk.crc32c {
-            Counts::add(&self.depot.counts.rotten, 1);
+            self.depot.tell_rotten(&name, chunk.offset);
             return Err(SnapshotError::Corrupt { name, offset: chunk.offset });
         }
         *self.moved.lock() = Instant::now();
@@ -185,10 +192,20 @@ pub(crate) struct Transfer {
     pub(crate) reused_bytes: u64,
 }
 
+/// A follower that has a snapshot, and goes on from there with the log.
+#[derive(Debug, Clone, Copy)]
+struct Following {
+    /// What it is known to have.
+    index: u64,
+    /// When it last got further.
+    moved: Instant,
+}
+
 /// The snapshots of one replica that are on their way, as it shows them.
 #[derive(Default)]
 pub(crate) struct Traffic {
     outgoing: Mutex<Option<Arc<Outgoing>>>,
+    following: Mutex<BTreeMap<u64, Following>>,
     sending: Mutex<BTreeMap<u64, Transfer>>,
     pub(crate) receiving: Mutex<Option<Transfer>>,
 }
@@ -216,7 +233,8 @@ impl Traffic {
     }
 
     /// A follower has it all: forgets it, unless another follower is at it.
-    pub(crate) fn delivered(&self, outgoing: &Arc<Outgoing>) {
+    pub(crate) fn delivered(&self, outgoing: &Arc<Outgoing>, to: u64) {
+        self.following.lock().insert(to, Following { index: outgoing.index(), moved: Instant::now() });
         // Counted here: the slot, and the one who asks.
         if Arc::strong_count(outgoing) <= 2 {
             self.forget(outgoing);
@@ -229,17 +247,37 @@ impl Traffic {
     }
 
     /// Forgets the snapshot that is kept if nothing of it moved for a while.
-    pub(crate) fn expire(&self, keep_idle: std::time::Duration) {
+    pub(crate) fn expire(&self, keep_idle: Duration) {
         let mut kept = self.outgoing.lock();
         if kept.as_ref().is_some_and(|kept| kept.moved.lock().elapsed() > keep_idle) {
             *kept = None;
         }
     }
 
-    /// The log behind this index must stay while the snapshot at it is kept.
-    pub(crate) fn holds_log_at(&self) -> Option<u64> {
-        let kept = self.outgoing.lock();
-        kept.as_ref().filter(|kept| kept.is_written()).map(|kept| kept.meta.last_log_id.map_or(0, |id| id.index))
+    /// Up to where the log may be purged, if up to `upto` it is not needed otherwise: what follows a snapshot that is being given stays, and
+    /// then what its follower still lacks, while that one gets on. `matched`: what followers are known to have, if this replica leads.
+    pub(crate) fn hold_log(&self, upto: u64, matched: Option<&BTreeMap<u64, u64>>, patience: Duration) -> u64 {
+        let given = {
+            let kept = self.outgoing.lock();
+            kept.as_ref().filter(|kept| kept.is_written() || Arc::strong_count(kept) > 1).map_or(upto, |kept| kept.index())
+        };
+        let mut upto = upto.min(given);
+        let mut following = self.following.lock();
+        let Some(matched) = matched else {
+            following.clear();
+            return upto;
+        };
+        following.retain(|node_id, follower| {
+            let index = matched.get(node_id).map_or(follower.index, |index| follower.index.max(*index));
+            if index > follower.index {
+                *follower = Following { index, moved: Instant::now() };
+            }
+            index < upto && follower.moved.elapsed() <= patience
+        });
+        for follower in following.values() {
+            upto = upto.min(follower.index);
+        }
+        upto
     }
 
     pub(crate) fn note_sending(&self, to: u64, transfer: Option<Transfer>) {
