@@ -37,6 +37,8 @@ pub const GROUPS: u32 = 2;
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// A node that does not tell its status by then is stopped.
 const STATUS_WITHIN: Duration = Duration::from_millis(200);
+/// A node that has not purged its log by then is stopped.
+const PURGE_WITHIN: Duration = Duration::from_millis(500);
 /// Port of every node's gRPC door.
 const PORT: u16 = 7401;
 
@@ -46,6 +48,7 @@ pub struct Cluster {
     machines: Vec<Arc<Machine>>,
     clients: Mutex<Vec<(NodeHandle, Router)>>,
     secret: ClusterSecret,
+    seed: u64,
     purges_early: bool,
     spoilable: usize,
     wild: bool,
@@ -68,6 +71,7 @@ impl Cluster {
             machines,
             clients: Mutex::default(),
             secret,
+            seed,
             purges_early: purges_early(seed),
             spoilable: usize::try_from(seed / 3).unwrap_or(0) % size,
             wild: is_wild(seed),
@@ -86,6 +90,12 @@ impl Cluster {
     #[must_use]
     pub fn size(&self) -> usize {
         self.machines.len()
+    }
+
+    /// What everything is decided from.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The node whose bytes may rot.
@@ -221,6 +231,15 @@ impl Cluster {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {within:?}")),
         }
+    }
+
+    /// Has a node, if it runs, flush its store and purge all of its log that is not needed for that.
+    pub async fn purge(&self, node: usize) {
+        let machine = &self.machines[node];
+        let (Some(running), Some(at)) = (machine.node(), self.handle.get_node(machine.placed_at())) else { return };
+        let flushing = at.spawn(async move { running.flush_keeping(0).await });
+        // One that is stopped, or whose disk refuses, purges nothing.
+        let _ = tokio::time::timeout(PURGE_WITHIN, flushing).await;
     }
 
     /// Takes the power from all machines at once; how many bytes of their logs were lost.

@@ -2,8 +2,8 @@
 //!
 //! A fault that changes nothing that anybody can see tests nothing. A kill bit if it lost bytes that were not synced or took a leader; a
 //! power loss, if it lost bytes; a stop and a transfer, if another node leads then; a leader's pause, if another node led meanwhile; a
-//! clock, as [`clocks`] says; a disk, as [`disks`] says; a snapshot's way, if one was in the middle of it; duplicates, if messages came twice; the others, if clients had to repeat or wait, or a group changed its
-//! leader. Over a set of seeds every fault must have bitten.
+//! clock, as [`clocks`] says; a disk, as [`disks`] says; a snapshot, as [`snapshots`] says; duplicates, if messages came twice; the others,
+//! if clients had to repeat or wait, or a group changed its leader. Over a set of seeds every fault must have bitten.
 //!
 //! One family, one file. A new fault is a line in [`Fault`], one in [`FAULTS`], and what it does in its family's `begin`.
 
@@ -79,6 +79,8 @@ pub enum Fault {
     ClockRate,
     /// A node's wall clock jumps, forwards or backwards.
     ClockJump,
+    /// A node dies, the others purge what it lacks from their logs, and it comes back: nothing but a snapshot helps.
+    ForceSnapshot,
     /// A node that is being brought a snapshot dies in the middle of it.
     KillReceiver,
     /// A node that is being brought a snapshot is cut off in the middle of it.
@@ -91,8 +93,8 @@ pub enum Fault {
     KillFounding,
 }
 
-/// All faults. Those after [`IN_CHAOS`] belong to snapshots, which are made where hardly any log is kept, and to the birth.
-pub const FAULTS: [Fault; 26] = [
+/// All faults. Those after [`IN_CHAOS`] belong to the birth.
+pub const FAULTS: [Fault; 27] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -114,6 +116,7 @@ pub const FAULTS: [Fault; 26] = [
     Fault::Transfer,
     Fault::ClockRate,
     Fault::ClockJump,
+    Fault::ForceSnapshot,
     Fault::KillReceiver,
     Fault::CutSnapshot,
     Fault::RotInSnapshot,
@@ -121,7 +124,7 @@ pub const FAULTS: [Fault; 26] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 21;
+const IN_CHAOS: u64 = 25;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -139,6 +142,10 @@ enum Felt {
     ByTrouble { node: usize },
     /// It bit if, after it, the node has replicas in quarantine.
     ByQuarantine { node: usize },
+    /// It bit if, when it ends, the node has taken in a snapshot since its last start.
+    BySnapshot { node: usize },
+    /// It bit if, when it ends, the node has found rot in more parts of snapshots.
+    ByRot { node: usize, found_before: u64 },
     /// It bit if more messages came twice.
     ByCount { before: u64 },
 }
@@ -147,7 +154,11 @@ impl Felt {
     /// Which node it is about, if it is about one.
     fn node(&self) -> Option<usize> {
         match self {
-            Felt::ByLoss { node, .. } | Felt::ByTrouble { node } | Felt::ByQuarantine { node } => Some(*node),
+            Felt::ByLoss { node, .. }
+            | Felt::ByTrouble { node }
+            | Felt::ByQuarantine { node }
+            | Felt::BySnapshot { node }
+            | Felt::ByRot { node, .. } => Some(*node),
             Felt::Known(_) | Felt::BySigns | Felt::ByCount { .. } => None,
         }
     }
@@ -156,6 +167,8 @@ impl Felt {
 /// Hurts the cluster for a while and leaves it whole.
 pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: &mut Bites) {
     let end = tokio::time::Instant::now() + how_long;
+    // Seeds that follow each other begin with different faults, so that few of them make all.
+    let mut first = usize::try_from(cluster.seed() % IN_CHAOS).ok().map(|number| FAULTS[number]);
     while tokio::time::Instant::now() < end {
         sleep_up_to(Duration::ZERO, QUIET_MAX).await;
         let before = Signs::read(cluster);
@@ -163,7 +176,7 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
         let count = if below(4) == 0 { 2 } else { 1 };
         let mut felt: Vec<(Fault, Felt)> = Vec::new();
         for _ in 0..count {
-            let fault = choose(cluster);
+            let fault = first.take().unwrap_or_else(|| choose(cluster));
             let node = usize::try_from(below(cluster.size() as u64)).unwrap_or(0);
             shared.trace.event(format_args!("fault {fault:?} on {node}"));
             felt.push((fault, begin(cluster, shared, fault, node).await));
@@ -187,7 +200,7 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
             let bit = match felt {
                 Felt::Known(bit) => bit,
                 Felt::BySigns => differs,
-                Felt::ByLoss { .. } | Felt::ByTrouble { .. } => lost,
+                Felt::ByLoss { .. } | Felt::ByTrouble { .. } | Felt::BySnapshot { .. } | Felt::ByRot { .. } => lost,
                 Felt::ByQuarantine { node } => cluster.machines()[node].node().is_some_and(|node| node.quarantined() > 0),
                 Felt::ByCount { before } => metadb_proto::seam::simulated::duplicated() > before,
             };
@@ -199,14 +212,8 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
 
 /// Where hardly any log is kept, more nodes die than elsewhere: each is a snapshot. In wild seeds more clocks are wrong.
 fn choose(cluster: &Cluster) -> Fault {
-    if cluster.purges_early() {
-        match below(12) {
-            0..3 => return Fault::Kill,
-            3 => return Fault::KillReceiver,
-            4 => return Fault::CutSnapshot,
-            5 => return Fault::RotInSnapshot,
-            _ => {}
-        }
+    if cluster.purges_early() && below(4) == 0 {
+        return Fault::Kill;
     }
     if cluster.is_wild() && below(3) == 0 {
         return Fault::ClockRate;
@@ -241,7 +248,9 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::Duplicates
         | Fault::SlowDisk => network::begin(cluster, fault, node),
         Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog => disks::begin(cluster, shared, fault, node),
-        Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => snapshots::begin(cluster, fault, node).await,
+        Fault::ForceSnapshot | Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => {
+            snapshots::begin(cluster, shared, fault, node).await
+        }
         Fault::ClockRate => clocks::rate(cluster, shared, node),
         Fault::ClockJump => clocks::jump(cluster, shared, node).await,
     }
@@ -249,11 +258,14 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
 
 /// Whether what it says is so at the end of a fault.
 fn shows(cluster: &Cluster, felt: &Felt) -> bool {
-    if let Felt::ByTrouble { node } = felt {
-        return cluster.machines()[*node].node().is_some_and(|node| !node.problems().is_empty());
+    let up = |node: &usize| cluster.machines()[*node].node();
+    match felt {
+        Felt::ByLoss { node, led } => led.iter().any(|group| cluster.leader(*group).is_some_and(|leader| leader != *node)),
+        Felt::ByTrouble { node } => up(node).is_some_and(|node| !node.problems().is_empty()),
+        Felt::BySnapshot { node } => up(node).is_some_and(|node| node.groups().iter().any(|group| group.snapshots_installed() > 0)),
+        Felt::ByRot { node, found_before } => up(node).is_some_and(|node| node.snapshots().rotten_parts > *found_before),
+        Felt::Known(_) | Felt::BySigns | Felt::ByQuarantine { .. } | Felt::ByCount { .. } => false,
     }
-    let Felt::ByLoss { node, led } = felt else { return false };
-    led.iter().any(|group| cluster.leader(*group).is_some_and(|leader| leader != *node))
 }
 
 /// The node that leads most groups, or the one proposed if none leads any.

@@ -7,6 +7,7 @@ use crate::trace::Trace;
 use checkers::leaders::Claim;
 use checkers::raft::{self, Judge};
 use checkers::replicas::Sample;
+use metadb::node::SnapshotTotals;
 use metadb::raft::probe::{self, Did, Written};
 use metadb_proto::v1::Role;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,9 +29,8 @@ pub struct Seen {
     pub samples: Vec<Sample>,
     /// How many snapshots each replica installed in each life of its node: node, life, group.
     pub installed: BTreeMap<(u64, u64, u32), u64>,
-    /// How many transfers of snapshots went on where an earlier one had stopped, and how many of their parts were found rotten, in each
-    /// life of a node: node, life.
-    pub transfers: BTreeMap<(u64, u64), (u64, u64)>,
+    /// What transfers of snapshots came to in each life of a node: node, life.
+    pub transfers: BTreeMap<(u64, u64), SnapshotTotals>,
     /// Problems that replicas told of.
     pub problems: BTreeSet<String>,
     /// Raft's invariants, at every step.
@@ -47,7 +47,7 @@ impl Seen {
     /// How many transfers of snapshots went on where an earlier one had stopped, and how many of their parts were found rotten.
     #[must_use]
     pub fn transfers(&self) -> (u64, u64) {
-        self.transfers.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        self.transfers.values().fold((0, 0), |sum, one| (sum.0 + one.resumed, sum.1 + one.rotten_parts))
     }
 
     /// How many elections were won.
@@ -71,11 +71,10 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
         cluster.tend();
         for machine in cluster.machines() {
             let Some(node) = machine.node() else { continue };
-            if let Ok(status) = node.status(&[]).await {
-                let counts = (status.snapshots_resumed, status.snapshot_parts_rotten);
-                if seen.transfers.insert((node.node_id(), machine.lives()), counts).unwrap_or_default() != counts {
-                    trace.event(format_args!("node {} resumed snapshots and found rotten parts: {counts:?}", node.node_id()));
-                }
+            let snapshots = node.snapshots();
+            let before = seen.transfers.insert((node.node_id(), machine.lives()), snapshots).unwrap_or_default();
+            if (before.sent, before.resumed, before.rotten_parts) != (snapshots.sent, snapshots.resumed, snapshots.rotten_parts) {
+                trace.event(format_args!("node {} {snapshots:?}", node.node_id()));
             }
             for group in node.groups() {
                 let status = group.status();

@@ -34,8 +34,8 @@ const ANY_CLOCK: Duration = Duration::from_secs(365 * 86_400);
 
 /// Small and slow, so that a snapshot is many chunks of many files, and can be met in the middle of its way.
 const SNAPSHOTS: SnapshotLimits = SnapshotLimits {
-    file_bytes: 4 << 10,
-    chunk_bytes: 1 << 10,
+    file_bytes: 1 << 10,
+    chunk_bytes: 256,
     bytes_per_s: 96 << 10,
     at_a_time: 2,
     keep_idle: Duration::from_secs(20),
@@ -152,12 +152,6 @@ impl Machine {
         &self.disk
     }
 
-    /// Its disk with snapshots on their way.
-    #[must_use]
-    pub fn spool(&self) -> &Arc<SimDisk> {
-        &self.spool
-    }
-
     /// Name and length of the newest segment of its log. Older ones may end in what a life before did not sync: each life begins a new
     /// one and repeats there what it goes on with.
     pub(super) fn newest_segment(&self) -> Option<(String, u64)> {
@@ -240,6 +234,7 @@ impl Machine {
         let config = NodeConfig {
             upkeep: self.upkeep,
             max_clock_offset: self.max_clock_offset,
+            snapshots: SNAPSHOTS,
             settings: Settings::new(Labels::default()),
             ..NodeConfig::new(identity.node_id, identity.cluster_id.clone(), self.address.clone())
         };
@@ -278,6 +273,12 @@ impl Machine {
     pub(crate) fn rot_old_segment(&self) -> Option<(String, u64)> {
         let newest = self.newest_segment()?.0;
         self.disk.rot_where(|name| name.starts_with("log-") && *name < *newest)
+    }
+
+    /// Flips a bit somewhere in a synced file of what was received of a snapshot of a group; says where.
+    pub(crate) fn rot_received(&self, group_id: u32) -> Option<(String, u64)> {
+        let prefix = format!("snapshot-in-{group_id:010}-");
+        self.spool.rot_where(|name| name.starts_with(&prefix) && !name.ends_with("manifest"))
     }
 
     /// Its store.

@@ -18,6 +18,8 @@ const ROTTEN_BYTES: usize = 8;
 pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) -> Felt {
     match fault {
         Fault::FullDisk => full(cluster, node),
+        // One that is starting has no log yet that could stop: it would not start.
+        Fault::FailedSync if cluster.machines()[node].node().is_none() => Felt::Known(false),
         Fault::FailedSync => {
             cluster.machines()[node].spoil();
             cluster.machines()[node].disk().fail_syncs(1);
