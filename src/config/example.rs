@@ -59,6 +59,12 @@ write_buffer_mib = 64
 # Room that each disk keeps in reserve, in MiB, though never more than a twentieth of it. When it is touched, the node is read-only until
 # there is room: it takes only reads and deletions, and other nodes lead. 0: no reserve.
 reserve_mib = 1024
+# After so much new log, in MiB, what it changed is flushed: a start after a crash replays no more than about this.
+flush_log_mib = 64
+# Log that stays behind what was flushed, in MiB over all groups of the node, for replicas that lag. One that lags by more gets a snapshot.
+keep_log_mib = 256
+# Most that snapshots may take of disk and network, in MiB a second over all groups of the node, writing and sending counted apart.
+snapshot_mib_per_s = 256
 
 [content]
 # How often a node looks for bytes of deleted and overwritten files to free, in milliseconds.

@@ -77,13 +77,16 @@ pub(crate) struct RaftConfig {
     pub(crate) election_max_ms: u64,
 }
 
-/// Memory for stored data.
+/// Memory for stored data, and how it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StorageConfig {
     pub(crate) block_cache_mib: u64,
     pub(crate) write_buffer_mib: u64,
     pub(crate) reserve_mib: u64,
+    pub(crate) flush_log_mib: u64,
+    pub(crate) keep_log_mib: u64,
+    pub(crate) snapshot_mib_per_s: u64,
 }
 
 /// The bytes of files.
@@ -171,7 +174,14 @@ impl Default for RaftConfig {
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        StorageConfig { block_cache_mib: 256, write_buffer_mib: 64, reserve_mib: 1024 }
+        StorageConfig {
+            block_cache_mib: 256,
+            write_buffer_mib: 64,
+            reserve_mib: 1024,
+            flush_log_mib: 64,
+            keep_log_mib: 256,
+            snapshot_mib_per_s: 256,
+        }
     }
 }
 
@@ -262,6 +272,9 @@ impl NodeConfig {
         within("storage.block_cache_mib", self.storage.block_cache_mib, 1, 1 << 20)?;
         within("storage.write_buffer_mib", self.storage.write_buffer_mib, 1, 4096)?;
         within("storage.reserve_mib", self.storage.reserve_mib, 0, 1 << 20)?;
+        within("storage.flush_log_mib", self.storage.flush_log_mib, 1, 1 << 20)?;
+        within("storage.keep_log_mib", self.storage.keep_log_mib, 0, 1 << 20)?;
+        within("storage.snapshot_mib_per_s", self.storage.snapshot_mib_per_s, 1, 1 << 20)?;
         within("content.collect_every_ms", self.content.collect_every_ms, 100, 3_600_000)?;
         within("content.collect_after_ms", self.content.collect_after_ms, 0, 7 * 24 * 3_600_000)
     }

@@ -156,6 +156,9 @@ async fn open_database(
     node_config.slow_request = Duration::from_millis(config.log.slow_request_ms);
     node_config.usage = crate::telemetry::usage;
     node_config.disk_reserve_bytes = config.storage.reserve_mib << 20;
+    node_config.upkeep.flush_log_bytes = config.storage.flush_log_mib << 20;
+    node_config.upkeep.keep_log_bytes = config.storage.keep_log_mib << 20;
+    node_config.snapshots.bytes_per_s = config.storage.snapshot_mib_per_s << 20;
     let node = Node::start(node_config, Parts { store, log, spool, secret: secret.clone() }).await?;
     if config.bootstrap && identity.node_id == identity::FIRST_NODE {
         node.found().await?;
