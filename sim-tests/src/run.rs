@@ -30,7 +30,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { nodes: 3, chaos: Duration::from_secs(12), clients: [4, 2, 3, 2, 2, 2], limit: Duration::from_secs(300), planted: None }
+        Plan { nodes: 3, chaos: Duration::from_secs(15), clients: [4, 2, 3, 2, 2, 2], limit: Duration::from_secs(300), planted: None }
     }
 }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use metadb_engine::EngineError;
 use metadb_proto::Error;
 use metadb_proto::v1::{SnapshotChunk, SnapshotOffer};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::storage::Snapshot;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,6 +42,9 @@ fn failed(error: SnapshotError) -> Error {
         SnapshotError::Corrupt { .. } => Error::Corrupt { message: error.to_string() },
         SnapshotError::Codec(error) => malformed(error),
         SnapshotError::OutOfOrder { .. } => Error::invalid("chunk", "the next one of its file", error.to_string()),
+        SnapshotError::Engine(EngineError::Full { path }) => {
+            Error::Exhausted { message: format!("no room for the snapshot: {path}"), retry_after: SNAPSHOT_RETRY }
+        }
         SnapshotError::Engine(_) | SnapshotError::Gone => {
             Error::unavailable(format!("the snapshot can't be taken: {error}"), SNAPSHOT_RETRY)
         }
@@ -65,6 +69,11 @@ impl Replica {
     pub(crate) async fn receive_snapshot(&self, offer: SnapshotOffer, session: &mut impl Session) -> Result<Bytes, Error> {
         self.room().require(Room::Plenty)?;
         let vote = decode_vote(offer.vote).map_err(malformed)?;
+        let newest = self.raft().metrics().borrow_watched().vote;
+        if vote < newest {
+            // A leader of the past, which does not know it yet: it must not push aside what the present one brings.
+            return Ok(encode_vote(&newest));
+        }
         self.later_offer().notify_waiters();
         let Ok(_alone) = tokio::time::timeout(GIVE_WAY, self.receiving().lock()).await else {
             return Err(Error::unavailable("another snapshot of the group is being imported", SNAPSHOT_RETRY));
@@ -113,12 +122,7 @@ impl Replica {
             };
             let Ok(next) = next else { return Err(Error::unavailable(format!("no chunk for {stall:?}"), SNAPSHOT_RETRY)) };
             let Some(chunk) = next? else { return Err(Error::unavailable("the transfer was cut short", SNAPSHOT_RETRY)) };
-            incoming.append(chunk.file as usize, chunk.offset, &chunk.bytes).await.map_err(|error| match error {
-                SnapshotError::Engine(EngineError::Full { path }) => {
-                    Error::Exhausted { message: format!("no room for the snapshot: {path}"), retry_after: SNAPSHOT_RETRY }
-                }
-                error => failed(error),
-            })?;
+            incoming.append(chunk.file as usize, chunk.offset, &chunk.bytes).await.map_err(failed)?;
             show(incoming);
         }
         Ok(())

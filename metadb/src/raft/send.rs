@@ -56,11 +56,14 @@ impl Way<'_> {
     pub(super) async fn send(&self, vote: &Vote, outgoing: &Arc<Outgoing>) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let unreachable = |message: String| StreamingError::Unreachable(Unreachable::from_string(message));
         match self.transfer(vote, outgoing).await {
-            Ok(vote) => {
-                self.traffic.delivered(outgoing, self.to);
-                Counts::add(&self.depot.counts.sent_whole, 1);
-                let vote = codec::decode_vote(vote).map_err(|error| StreamingError::from(NetworkError::new(&error)))?;
-                Ok(SnapshotResponse::new(vote))
+            Ok(theirs) => {
+                let theirs = codec::decode_vote(theirs).map_err(|error| StreamingError::from(NetworkError::new(&error)))?;
+                // Else the receiver follows another leader by now, and took nothing.
+                if theirs <= *vote {
+                    self.traffic.delivered(outgoing, self.to);
+                    Counts::add(&self.depot.counts.sent_whole, 1);
+                }
+                Ok(SnapshotResponse::new(theirs))
             }
             Err(Ended::Away(message)) => {
                 tracing::info!(group_id = outgoing.group_id, to = self.to, message, "a snapshot was not delivered; it will be tried again");

@@ -17,7 +17,7 @@ const AWAY: Range<Duration> = Duration::from_millis(200)..Duration::from_millis(
 /// How long the others may take to purge what it lacks: they may have to elect a leader first.
 const PURGED_WITHIN: Duration = Duration::from_secs(3);
 /// How long to wait for the middle of a transfer.
-const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+const BEGUN_WITHIN: Duration = Duration::from_secs(3);
 /// How often it looks for either.
 const LOOK: Duration = Duration::from_millis(3);
 
