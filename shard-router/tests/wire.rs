@@ -337,7 +337,14 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
         let record = v1::KeyRecord { access_key_id: id.clone(), tenant_id: acme.tenant_id, ..Default::default() };
         memory.put(0, directory::access_key_key(&id), prost::Message::encode_to_vec(&record));
     }
+    assert_eq!(operator.unfinished_tenants().await.expect("listed"), [], "all that were made are finished");
+    let half =
+        v1::TenantRecord { tenant_id: 9999, name: "half".into(), state: v1::tenant_record::State::Creating.into(), created_at_ms: 1 };
+    memory.put(0, directory::tenant_key(9999), prost::Message::encode_to_vec(&half));
+    memory.put(0, directory::tenant_unfinished_key(9999), 9999_u64.to_be_bytes().to_vec());
+    assert_eq!(operator.unfinished_tenants().await.expect("listed"), [half], "what a dead call left is found");
     operator.delete_tenant("acme").await.expect("deleted");
+    assert_eq!(operator.unfinished_tenants().await.expect("listed").len(), 1, "a deletion that ended leaves no mark");
     assert!(matches!(operator.tenant("acme").await, Err(Error::NotFound { .. })));
     assert!(operator.keys().await.expect("listed").is_empty(), "its keys went with it");
     assert_eq!(operator.create_tenant("acme").await.expect("the name is free").state(), v1::tenant_record::State::Active);

@@ -12,6 +12,7 @@
 //! | `("shard", tenant id, start)` | `ShardRecord` |
 //! | `("tenant", tenant id)` | `TenantRecord` |
 //! | `("tenant_name", name)` | the tenant id, 8 big-endian bytes |
+//! | `("tenant_unfinished", tenant id)` | the tenant id, 8 big-endian bytes, while it is made or deleted |
 
 pub use crate::principal::DIRECTORY_TENANT;
 use crate::{tuple, v1};
@@ -83,6 +84,12 @@ pub fn tenant_name_key(name: &str) -> Vec<u8> {
     tuple::pack(&("tenant_name", name))
 }
 
+/// The mark of a tenant that is being made or deleted: it comes and goes in the transactions that change the tenant's state.
+#[must_use]
+pub fn tenant_unfinished_key(tenant_id: u64) -> Vec<u8> {
+    tuple::pack(&("tenant_unfinished", tenant_id))
+}
+
 /// All keys whose tuple begins with `prefix`: from the first, inclusive, to the second, exclusive.
 pub fn range_of<T: tuple::TuplePack>(prefix: &T) -> (Vec<u8>, Vec<u8>) {
     let start = tuple::pack(prefix);
@@ -91,7 +98,8 @@ pub fn range_of<T: tuple::TuplePack>(prefix: &T) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The range of all records of a kind: `group`, `key`, `node`, `setting`, `setting_history`, `shard`, `tenant`, `tenant_name`.
+/// The range of all records of a kind: `group`, `key`, `node`, `setting`, `setting_history`, `shard`, `tenant`,
+/// `tenant_name`, `tenant_unfinished`.
 #[must_use]
 pub fn records(kind: &str) -> (Vec<u8>, Vec<u8>) {
     range_of(&(kind,))

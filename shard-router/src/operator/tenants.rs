@@ -4,6 +4,7 @@
 //! have two groups adopt it.
 
 use super::{Operator, PATIENCE, check_tenant_name, counter, nodes::decode, set_counter};
+use crate::client::Scan;
 use crate::directory::number;
 use crate::{condition, operation};
 use bytes::Bytes;
@@ -31,6 +32,18 @@ impl Operator {
     /// As [`crate::Client::scan`].
     pub async fn tenants(&self) -> Result<Vec<TenantRecord>, Error> {
         self.all("tenant").await
+    }
+
+    /// The tenants that are being made or deleted, a thousand at most. However many others there are costs nothing.
+    ///
+    /// # Errors
+    /// As [`crate::Client::scan`].
+    pub async fn unfinished_tenants(&self) -> Result<Vec<TenantRecord>, Error> {
+        let (start, end) = directory::records("tenant_unfinished");
+        let limit = u32::try_from(TENANTS_AT_ONCE).unwrap_or(u32::MAX);
+        let marks = self.directory().scan(Scan { start: start.into(), end: end.into(), limit, ..Scan::default() }).await?;
+        let keys = marks.rows.iter().filter_map(|row| number(&row.value)).map(|id| directory::tenant_key(id).into());
+        self.directory().multi_get(keys.collect()).await?.iter().map(super::record).collect()
     }
 
     /// The tenant with this name.
@@ -101,6 +114,7 @@ impl Operator {
                 let tenant = TenantRecord { tenant_id, name: (*name).to_owned(), state, created_at_ms };
                 tx.put(name_key, tenant_id.to_be_bytes().to_vec());
                 tx.put(directory::tenant_key(tenant_id), tenant.encode_to_vec());
+                tx.put(directory::tenant_unfinished_key(tenant_id), tenant_id.to_be_bytes().to_vec());
                 if let Some(group_id) = group {
                     tx.put(directory::shard_key(tenant_id, b""), first_shard(tenant_id, *group_id).encode_to_vec());
                 }
@@ -153,6 +167,7 @@ impl Operator {
                 record.set_state(tenant_record::State::Active);
                 conditions.push(condition::version_is(row.key.clone(), row.version));
                 operations.push(operation::put(row.key, record.encode_to_vec()));
+                operations.push(operation::delete(directory::tenant_unfinished_key(record.tenant_id)));
             }
         }
         if operations.is_empty() || self.directory().transact(conditions, operations).await?.committed {
@@ -174,6 +189,7 @@ impl Operator {
             if record.state() != tenant_record::State::Deleting {
                 record.set_state(tenant_record::State::Deleting);
                 tx.put(key, record.encode_to_vec());
+                tx.put(directory::tenant_unfinished_key(record.tenant_id), record.tenant_id.to_be_bytes().to_vec());
             }
             Ok(record)
         });
@@ -201,7 +217,8 @@ impl Operator {
         }
         let scope = Scope::Tenant(tenant_id).to_proto();
         let settings = directory::range_of(&("setting", scope.kind, scope.id.as_str()));
-        let own = [directory::tenant_key(tenant_id), directory::tenant_name_key(&tenant.name)].map(operation::delete);
+        let own = [directory::tenant_key(tenant_id), directory::tenant_name_key(&tenant.name), directory::tenant_unfinished_key(tenant_id)];
+        let own = own.map(operation::delete);
         let last = std::iter::once(operation::delete_range(settings.0, settings.1)).chain(own).collect();
         self.remove_of_tenant(tenant_id, last).await?;
         self.router().map().write().forget_tenant(tenant_id);

@@ -12,7 +12,7 @@ use crate::{condition, operation};
 use brief::brief;
 use metadb_proto::Error;
 use metadb_proto::directory::{self, DIRECTORY_GROUP};
-use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, TenantRecord, group_record, tenant_record};
+use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, group_record};
 use plan::{Records, Step, first_leader, plan};
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 const BUSY: Duration = Duration::from_millis(100);
 /// Between two rounds when there was nothing to do.
 const IDLE: Duration = Duration::from_millis(500);
-/// Between two looks at all tenants: the calls that create and delete tenants finish them, this is for those that died.
+/// Between two looks at unfinished tenants: the calls that create and delete tenants finish them, this is for those that died.
 const TENANT_SWEEP: Duration = Duration::from_secs(5);
 /// Between two leaders that are moved, so that clients hardly notice.
 const LEADER_MOVE: Duration = Duration::from_secs(2);
@@ -99,8 +99,7 @@ impl Reconciler {
         let (cluster, nodes, groups) = (operator.cluster().await?, operator.nodes().await?, operator.groups().await?);
         let mut tenants = Vec::new();
         if self.tenants_seen.is_none_or(|seen| seen.elapsed() >= TENANT_SWEEP) {
-            let unfinished = |tenant: &TenantRecord| tenant.state() != tenant_record::State::Active;
-            tenants = operator.tenants().await?.into_iter().filter(unfinished).collect();
+            tenants = operator.unfinished_tenants().await?;
             self.tenants_seen = Some(Instant::now());
         }
         Ok(Records { cluster, nodes, groups, tenants })
