@@ -20,9 +20,9 @@ use crate::raft::replica::{self, Replica};
 use crate::raft::snapshot;
 use crate::raft::snapshot::depot::Depot;
 use crate::witness::{Busiest, SlowLog};
-use metadb_engine::Store;
 use metadb_engine::disk::Disk;
 use metadb_engine::log::Log;
+use metadb_engine::{EngineError, Store};
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::principal::ClusterSecret;
@@ -198,7 +198,14 @@ impl Node {
         let Parts { store, log, spool, secret } = parts;
         let clocks = Arc::new(Clocks::new(config.max_clock_offset));
         let links = Links::new(config.node_id, &config.cluster_id, &secret, Arc::clone(&clocks));
-        let marked = snapshot::marked_replicas(&*store).map_err(|error| Error::internal(format!("store: {error}")))?;
+        let marked = match snapshot::marked_replicas(&*store) {
+            // The store says so from now on, and the watchdog takes all of it out of service. The log names whom that concerns.
+            Err(error @ EngineError::Corrupt { .. }) => {
+                tracing::error!(%error, "the marks of this node's replicas do not read back");
+                Vec::new()
+            }
+            read => read.map_err(|error| Error::internal(format!("store: {error}")))?,
+        };
         let quarantined = quarantine::load(&*spool).map_err(|error| Error::internal(format!("quarantine: {error}")))?;
         let known = marked.into_iter().chain(log.groups());
         let found: BTreeSet<u32> = known.filter(|group_id| !quarantined.contains_key(group_id)).collect();

@@ -7,6 +7,7 @@ use crate::machine::Outcome;
 use crate::raft::link::LinkError;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use metadb_engine::Cf;
 use metadb_engine::log::LogOptions;
 use metadb_engine::sim::{Kind, SimDisk, SimStore};
 use metadb_proto::Principal;
@@ -264,6 +265,23 @@ fn a_follower_behind_the_purged_log_gets_a_snapshot() {
     write(&hosts, 70..75);
     hosts[other].start();
     settled(&hosts);
+}
+
+#[test]
+fn a_node_whose_marks_do_not_read_back_starts_and_trusts_nothing_of_its_store() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..10);
+    let bad = (leader(&hosts) + 1) % 3;
+    let node = hosts[bad].node();
+    hosts[bad].run(async move { node.flush().await }).expect("flushes");
+    hosts[bad].kill();
+    let is_mark = |key: bytes::Bytes| key.len() == 5 && key.last() == Some(&0xfe);
+    while !hosts[bad].store.rot(Cf::State).is_some_and(is_mark) {}
+    hosts[bad].start();
+    until("a quarantine", || (hosts[bad].node().quarantined() == 1).then_some(()));
+    hosts[bad].kill();
+    write(&hosts, 10..15);
+    assert_eq!(read(&hosts, 14).as_deref(), Some("value-14"));
 }
 
 #[test]
