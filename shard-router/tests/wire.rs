@@ -14,6 +14,7 @@ use shard_router::reconcile::Reconciler;
 use shard_router::{Router, RouterConfig, Transport, condition, operation};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,6 +27,8 @@ struct Door {
     memory: Arc<Memory>,
     this: NodeRef,
     leader: NodeRef,
+    /// Streams that swallow what they are given and answer nothing.
+    swallowing: Arc<AtomicBool>,
 }
 
 impl Door {
@@ -78,6 +81,10 @@ impl Kv for Door {
     async fn exchange(&self, request: Request<Streaming<v1::RequestFrame>>) -> Result<Response<Self::ExchangeStream>, Status> {
         check(&request)?;
         let door = self.clone();
+        if self.swallowing.swap(false, Ordering::SeqCst) {
+            let nothing = request.into_inner().filter_map(|_| std::future::ready(None));
+            return Ok(Response::new(Box::pin(nothing)));
+        }
         let answers = request.into_inner().filter_map(|frame| async { frame.ok() }).map(move |frame| {
             let door = door.clone();
             async move {
@@ -176,7 +183,7 @@ async fn one_node() -> (Arc<Memory>, Door, Server) {
     let this = NodeRef { node_id: 1, address: free_address().await };
     let memory = Memory::new();
     memory.add_tenant(TENANT, &[("", 1)], &this);
-    let door = Door { memory: memory.clone(), leader: this.clone(), this };
+    let door = Door { memory: memory.clone(), leader: this.clone(), this, swallowing: Arc::default() };
     let server = Server::start(door.clone()).await;
     (memory, door, server)
 }
@@ -222,6 +229,17 @@ async fn requests_in_flight_are_bounded_and_all_are_served() {
     gets.into_iter().for_each(|got| assert!(got.expect("read").is_none()));
 }
 
+/// Its connection is well, so nothing but the silence tells.
+#[tokio::test]
+async fn a_stream_that_only_swallows_is_opened_anew() {
+    let (_, door, _server) = one_node().await;
+    door.swallowing.store(true, Ordering::SeqCst);
+    let client = router(&door.this, Transport::Framed).tenant(TENANT).with_deadline(Duration::from_millis(400));
+    let answered = async { while client.get("k").await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), answered).await.expect("another stream answers");
+    assert!(!door.swallowing.load(Ordering::SeqCst), "the first stream was the one that swallows");
+}
+
 #[tokio::test]
 async fn a_node_that_dies_and_returns_is_found_again_and_nothing_is_done_twice() {
     for transport in [Transport::Framed, Transport::Unary] {
@@ -250,7 +268,7 @@ async fn a_node_that_dies_and_returns_is_found_again_and_nothing_is_done_twice()
 async fn a_follower_sends_to_the_leader_and_the_router_remembers() {
     let (memory, leader, _server) = one_node().await;
     let this = NodeRef { node_id: 2, address: free_address().await };
-    let follower = Door { memory, this: this.clone(), leader: leader.this.clone() };
+    let follower = Door { memory, this: this.clone(), leader: leader.this.clone(), swallowing: Arc::default() };
     let _follower = Server::start(follower).await;
     // The directory says that the follower is the voter: only the redirect leads to the leader.
     let memory = &leader.memory;
@@ -287,7 +305,8 @@ async fn nobody_there_is_unavailable_in_time() {
 async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     let this = NodeRef { node_id: 1, address: free_address().await };
     let memory = Memory::new();
-    let _server = Server::start(Door { memory: memory.clone(), this: this.clone(), leader: this.clone() }).await;
+    let door = Door { memory: memory.clone(), this: this.clone(), leader: this.clone(), swallowing: Arc::default() };
+    let _server = Server::start(door).await;
     let operator = Operator::new(router(&this, Transport::Framed));
     let cluster = v1::ClusterRecord { cluster_id: "c".repeat(32), replicas: 1, initial_groups: 2, created_at_ms: 1, feature_level: 1 };
     let node = v1::NodeRecord { node: Some(this.clone()), ..Default::default() };

@@ -2,7 +2,8 @@
 //!
 //! Bounded everywhere: the queue in front, the requests in flight, the bytes of a frame. A full queue makes callers wait until their
 //! deadline. A task of its own drives the stream and opens it again when it breaks: requests that were sent are then lost (their outcome is
-//! open), those that were not are told so.
+//! open), those that were not are told so. A stream that only swallows, on which nothing came back for [`SILENT`] and everyone has given up who
+//! asked before that, is opened anew.
 
 use super::{Dial, ended, kv_client, lost};
 use crate::policy::{Failure, backoff};
@@ -10,12 +11,15 @@ use metadb_proto::kv::{self, request, response};
 use metadb_proto::{Error, limits, seam, v1};
 use prost::Message as _;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Streaming;
 
 /// Requests that wait to be put in a frame. Past it, callers wait.
 const QUEUE: usize = 1024;
+/// How long nothing may come back, before it is looked whether anyone still waits who had asked by then.
+const SILENT: Duration = Duration::from_secs(2);
 /// Frames handed to the transport and not yet taken by it: small, so that requests gather here while the wire is busy.
 const FRAMES_AHEAD: usize = 2;
 
@@ -113,6 +117,8 @@ impl Stream<'_> {
     /// Runs until the stream breaks (false) or nobody can ask any more (true).
     async fn run(mut self, first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> bool {
         let mut next = Some(first);
+        // When silence began, and the first request since then.
+        let (mut heard, mut asked_since) = (Instant::now(), self.next_id);
         loop {
             if self.sent.len() >= self.most_in_flight {
                 // Callers that gave up leave their place.
@@ -122,7 +128,10 @@ impl Stream<'_> {
             tokio::select! {
                 biased;
                 frame = self.answers.message() => match frame {
-                    Ok(Some(frame)) => frame.responses.into_iter().for_each(|response| self.answer(response)),
+                    Ok(Some(frame)) => {
+                        (heard, asked_since) = (Instant::now(), self.next_id);
+                        frame.responses.into_iter().for_each(|response| self.answer(response));
+                    }
                     Ok(None) => return self.end(&tonic::Status::unavailable("the node closed the stream"), next),
                     Err(status) => return self.end(&status, next),
                 },
@@ -139,6 +148,13 @@ impl Stream<'_> {
                     Some(waiting) => next = Some(waiting),
                     None => return true,
                 },
+                () = tokio::time::sleep_until(heard + SILENT), if !self.sent.is_empty() => {
+                    let mut before = self.sent.range(..asked_since).peekable();
+                    if before.peek().is_some() && before.all(|(_, sent)| sent.reply.is_closed()) {
+                        return self.end(&tonic::Status::unavailable("nothing comes back on the stream"), next);
+                    }
+                    (heard, asked_since) = (Instant::now(), self.next_id);
+                }
             }
         }
     }
