@@ -54,6 +54,9 @@ async fn answer(node: &Node, principal: &Principal, body: request::Body, course:
     check_switches(node, principal, tenant_id, load)?;
     let deadline = Instant::now() + patience(header.deadline_ms);
     let group = find_group(node, header, &body)?;
+    if header.lost_node != 0 {
+        group.outlive(header.lost_node, deadline).await;
+    }
     let _permit = group.admission().enter(tenant_id, load, deadline).await?;
     let answer = match body {
         request::Body::Transact(request) => transact(&group, request, deadline, course).await.map(response::Body::Transact),

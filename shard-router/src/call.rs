@@ -30,6 +30,8 @@ struct Course {
     stay: Option<Arc<NodeRef>>,
     /// The node not to ask again at once.
     avoid: Option<Arc<NodeRef>>,
+    /// The node that could not be reached last; 0: none.
+    lost_node: u64,
 }
 
 /// One attempt: where it goes.
@@ -95,6 +97,9 @@ impl Router {
         if let Some(trace) = course.trace {
             kv::header_mut(&mut body).traceparent = trace.traceparent();
         }
+        if course.lost_node != target.node.node_id {
+            kv::header_mut(&mut body).lost_node = course.lost_node;
+        }
         course.effects = kv::has_effects(&body);
         course.repeatable = !course.effects || !kv::header_mut(&mut body).request_id.is_empty();
         // What can't be repeated gets all the time there is.
@@ -142,6 +147,9 @@ impl Router {
         course.open = verdict.open;
         course.redirect = None;
         course.stay = None;
+        if let (Failure::NotSent(_) | Failure::Lost(_), Some(target)) = (&failure, &target) {
+            course.lost_node = target.node.node_id;
+        }
         self.doubt(tenant_id, &failure, target.as_ref());
         let after = match verdict.decision {
             Decision::GiveUp { error } => {

@@ -308,7 +308,7 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     let door = Door { memory: memory.clone(), this: this.clone(), leader: this.clone(), swallowing: Arc::default() };
     let _server = Server::start(door).await;
     let operator = Operator::new(router(&this, Transport::Framed));
-    let cluster = v1::ClusterRecord { cluster_id: "c".repeat(32), replicas: 1, initial_groups: 2, created_at_ms: 1, feature_level: 1 };
+    let cluster = v1::ClusterRecord { cluster_id: "c".repeat(32), replicas: 1, initial_groups: 2, created_at_ms: 1, ..Default::default() };
     let node = v1::NodeRecord { node: Some(this.clone()), ..Default::default() };
     operator.bootstrap(cluster.clone(), node.clone()).await.expect("made");
     operator.bootstrap(cluster.clone(), node.clone()).await.expect("again");
@@ -319,7 +319,8 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
     assert_eq!(operator.join(at("127.0.0.1:1")).await.expect("joined").1, 2);
     assert_eq!(operator.join(at("127.0.0.1:1")).await.expect("joined anew").1, 3);
     assert_eq!(operator.nodes().await.expect("listed").len(), 2, "the one that never came up is gone");
-    assert!(matches!(operator.join(at(&this.address)).await, Err(Error::AlreadyExists { .. })));
+    let second = v1::NodeRecord { node: Some(NodeRef { node_id: 3, address: this.address.clone() }), ..Default::default() };
+    assert!(matches!(operator.join(second).await, Err(Error::AlreadyExists { .. })), "two identities at one address");
 
     feature_levels(&operator, &this).await;
 

@@ -20,7 +20,7 @@ use metadb_proto::principal::ClusterSecret;
 use metadb_proto::seam::simulated;
 use metadb_proto::v1::Role;
 use parking_lot::Mutex;
-use shard_router::operator::Operator;
+use shard_router::operator::{Operator, Wish};
 use shard_router::{Router, RouterConfig};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -240,6 +240,20 @@ impl Cluster {
         let flushing = at.spawn(async move { running.flush_keeping(0).await });
         // One that is stopped, or whose disk refuses, purges nothing.
         let _ = tokio::time::timeout(PURGE_WITHIN, flushing).await;
+    }
+
+    /// Has an operator write down what the members shall be.
+    ///
+    /// # Errors
+    /// What the operator was told.
+    pub async fn wish(&self, wish: Wish) -> Result<(), String> {
+        let operators = self.clients.lock().first().cloned();
+        let Some((at, router)) = operators else { return Err("no operator has come yet".to_owned()) };
+        let operator = Operator::new(router);
+        match at.spawn(async move { operator.wish(&wish).await }).await {
+            Ok(told) => told.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Takes the power from all machines at once; how many bytes of their logs were lost.

@@ -9,6 +9,7 @@
 
 mod clocks;
 mod disks;
+mod members;
 mod network;
 mod process;
 mod snapshots;
@@ -75,6 +76,8 @@ pub enum Fault {
     Stop,
     /// An operator hands the leadership of a group to another voter.
     Transfer,
+    /// An operator has groups shrink, and grow again.
+    Members,
     /// A node's monotonic clock runs too fast or too slow: by what leases allow for, in wild seeds by far more.
     ClockRate,
     /// A node's wall clock jumps, forwards or backwards.
@@ -94,7 +97,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 27] = [
+pub const FAULTS: [Fault; 28] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -114,6 +117,7 @@ pub const FAULTS: [Fault; 27] = [
     Fault::Blink,
     Fault::Stop,
     Fault::Transfer,
+    Fault::Members,
     Fault::ClockRate,
     Fault::ClockJump,
     Fault::ForceSnapshot,
@@ -124,7 +128,7 @@ pub const FAULTS: [Fault; 27] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 25;
+const IN_CHAOS: u64 = 26;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -146,6 +150,8 @@ enum Felt {
     BySnapshot { node: usize },
     /// It bit if, when it ends, the node has found rot in more parts of snapshots.
     ByRot { node: usize, found_before: u64 },
+    /// It bit if, when it ends, a group has other voters.
+    ByMembers,
     /// It bit if more messages came twice.
     ByCount { before: u64 },
 }
@@ -159,7 +165,7 @@ impl Felt {
             | Felt::ByQuarantine { node }
             | Felt::BySnapshot { node }
             | Felt::ByRot { node, .. } => Some(*node),
-            Felt::Known(_) | Felt::BySigns | Felt::ByCount { .. } => None,
+            Felt::Known(_) | Felt::BySigns | Felt::ByMembers | Felt::ByCount { .. } => None,
         }
     }
 }
@@ -191,8 +197,12 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
             // Nothing but a restart starts a log again whose sync failed.
             cluster.kill(node);
         }
+        let changed = members::have_changed(cluster);
         shared.trace.event(format_args!("healed"));
         cluster.heal();
+        if felt.iter().any(|(_, felt)| *felt == Felt::ByMembers) {
+            members::restore(cluster, shared).await;
+        }
         // What was held back is answered, or given up, a little later.
         tokio::time::sleep(HOLD_MIN).await;
         let differs = before.differ(&Signs::read(cluster), shared);
@@ -202,6 +212,7 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
                 Felt::BySigns => differs,
                 Felt::ByLoss { .. } | Felt::ByTrouble { .. } | Felt::BySnapshot { .. } | Felt::ByRot { .. } => lost,
                 Felt::ByQuarantine { node } => cluster.machines()[node].node().is_some_and(|node| node.quarantined() > 0),
+                Felt::ByMembers => changed,
                 Felt::ByCount { before } => metadb_proto::seam::simulated::duplicated() > before,
             };
             let counted = bites.entry(fault).or_default();
@@ -251,6 +262,7 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         Fault::ForceSnapshot | Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => {
             snapshots::begin(cluster, shared, fault, node).await
         }
+        Fault::Members => members::begin(cluster, shared, node).await,
         Fault::ClockRate => clocks::rate(cluster, shared, node),
         Fault::ClockJump => clocks::jump(cluster, shared, node).await,
     }
@@ -264,7 +276,7 @@ fn shows(cluster: &Cluster, felt: &Felt) -> bool {
         Felt::ByTrouble { node } => up(node).is_some_and(|node| !node.problems().is_empty()),
         Felt::BySnapshot { node } => up(node).is_some_and(|node| node.groups().iter().any(|group| group.snapshots_installed() > 0)),
         Felt::ByRot { node, found_before } => up(node).is_some_and(|node| node.snapshots().rotten_parts > *found_before),
-        Felt::Known(_) | Felt::BySigns | Felt::ByQuarantine { .. } | Felt::ByCount { .. } => false,
+        Felt::Known(_) | Felt::BySigns | Felt::ByMembers | Felt::ByQuarantine { .. } | Felt::ByCount { .. } => false,
     }
 }
 

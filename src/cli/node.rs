@@ -30,6 +30,10 @@ pub(crate) struct Node {
     /// free, and the nodes to join. Nothing is changed.
     #[arg(long)]
     check: bool,
+    /// With --bootstrap and --join: make a new cluster although nodes of --join do not answer. If one of them is in a cluster, that is a
+    /// second cluster beside it; so say it once, when you know.
+    #[arg(long)]
+    force_new_cluster: bool,
     /// Stop in an orderly way when standard input ends: a supervisor holds its other end and may die.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -43,7 +47,7 @@ impl Node {
             return crate::output::bytes(crate::config::example::EXAMPLE.as_bytes());
         }
         let file = self.config.as_deref().map_or_else(|| Ok(NodeConfig::default()), NodeConfig::read)?;
-        let config = self.settings.apply(&file)?;
+        let config = NodeConfig { force_new_cluster: self.force_new_cluster, ..self.settings.apply(&file)? };
         config.validate()?;
         if self.check {
             for note in crate::node::check(&config).await? {

@@ -17,7 +17,8 @@ advertise = ""
 cluster_secret_file = "cairn-data/cluster.secret"
 # Cluster that the data folder must belong to. Empty: any whose secret fits.
 cluster_id = ""
-# Make a new cluster if the data folder is new and no node of `join` is in one. For the first node only.
+# Make a new cluster if the data folder is new and every node of `join` says that it is in none. For the first node only. Leave `join` empty
+# for a cluster that is certainly new, or say --force-new-cluster once.
 bootstrap = false
 # host:port of any nodes of the cluster to join. Any one of them that is up is enough.
 join = []
@@ -46,10 +47,11 @@ initial_groups = 8
 [raft]
 # How often a leader tells that it lives, in milliseconds.
 heartbeat_ms = 100
-# Shortest silence of a leader after which another is elected, in milliseconds; at least three heartbeats.
-election_min_ms = 300
-# Longest such silence, in milliseconds. Each replica draws its own between the two.
-election_max_ms = 500
+# Shortest wait before an election once a leader's lease is over, in milliseconds; at least two heartbeats.
+election_min_ms = 200
+# Longest such wait, and the lease of a leader, in milliseconds; at least three heartbeats. Each replica draws its own wait between the two:
+# a leader that was silent for its lease and that wait is replaced.
+election_max_ms = 400
 
 [storage]
 # Memory for blocks read from disk, in MiB.

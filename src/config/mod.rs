@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Most groups made at the start: more than a node carries well; shards spread over groups later, by moves.
 const INITIAL_GROUPS_MAX: u32 = 256;
-/// An election takes longer than this many heartbeats, so that one that is lost or late starts none.
-const HEARTBEATS_PER_ELECTION: u64 = 3;
+/// A leader's lease lasts at least this many heartbeats, so that one that is lost or late costs no lease.
+const HEARTBEATS_PER_LEASE: u64 = 3;
+/// The wait behind the lease is at least this many heartbeats: one that is late starts no election.
+const HEARTBEATS_PER_ELECTION: u64 = 2;
 
 /// Where a person finds what a setting may be.
 const WHERE_TOLD: &str = "`cairn node --example-config` prints every setting with its meaning";
@@ -31,6 +33,9 @@ pub(crate) struct NodeConfig {
     pub(crate) cluster_secret_file: PathBuf,
     pub(crate) cluster_id: String,
     pub(crate) bootstrap: bool,
+    /// Make a new cluster although nodes of `join` do not answer. Said at one start, never kept in a file.
+    #[serde(skip)]
+    pub(crate) force_new_cluster: bool,
     pub(crate) join: Vec<String>,
     pub(crate) stop_grace_ms: u64,
     pub(crate) s3: S3Config,
@@ -133,6 +138,7 @@ impl Default for NodeConfig {
             cluster_secret_file: "cairn-data/cluster.secret".into(),
             cluster_id: String::new(),
             bootstrap: false,
+            force_new_cluster: false,
             join: Vec::new(),
             stop_grace_ms: 5000,
             s3: S3Config::default(),
@@ -168,7 +174,7 @@ impl Default for ClusterConfig {
 
 impl Default for RaftConfig {
     fn default() -> Self {
-        RaftConfig { heartbeat_ms: 100, election_min_ms: 300, election_max_ms: 500 }
+        RaftConfig { heartbeat_ms: 100, election_min_ms: 200, election_max_ms: 400 }
     }
 }
 
@@ -267,7 +273,7 @@ impl NodeConfig {
         let RaftConfig { heartbeat_ms, election_min_ms, election_max_ms } = self.raft;
         within("raft.heartbeat_ms", heartbeat_ms, 10, 10_000)?;
         within("raft.election_min_ms", election_min_ms, heartbeat_ms * HEARTBEATS_PER_ELECTION, 60_000)?;
-        within("raft.election_max_ms", election_max_ms, election_min_ms + 1, 120_000)?;
+        within("raft.election_max_ms", election_max_ms, (election_min_ms + 1).max(heartbeat_ms * HEARTBEATS_PER_LEASE), 120_000)?;
         within("log.slow_request_ms", self.log.slow_request_ms, 0, 60_000)?;
         within("storage.block_cache_mib", self.storage.block_cache_mib, 1, 1 << 20)?;
         within("storage.write_buffer_mib", self.storage.write_buffer_mib, 1, 4096)?;

@@ -93,8 +93,8 @@ fn what_is_out_of_bounds_is_told_with_field_limit_and_value() {
     check(|c| c.trace.sample_ratio = 1.5, "trace.sample_ratio", "1.5");
     check(|c| c.trace.otlp_endpoint = "collector".into(), "trace.otlp_endpoint", "collector");
     check(|c| c.join = vec!["http://a:1".into()], "join", "http://a:1");
-    check(|c| c.raft.election_min_ms = 200, "raft.election_min_ms", "200");
-    check(|c| c.raft.election_max_ms = 300, "raft.election_max_ms", "300");
+    check(|c| c.raft.election_min_ms = 199, "raft.election_min_ms", "199");
+    check(|c| c.raft.election_max_ms = 299, "raft.election_max_ms", "299");
     check(|c| c.cluster.initial_groups = 0, "cluster.initial_groups", "0");
     check(|c| c.content.collect_every_ms = 1, "content.collect_every_ms", "1");
     check(|c| c.cluster_id = "XYZ".into(), "cluster_id", "XYZ");

@@ -7,6 +7,7 @@ use crate::failure::{Code, Failure};
 use jepsen::NodeSpec;
 use metadb_proto::principal::ClusterSecret;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -114,11 +115,21 @@ impl DevFolder {
         let spec = |(number, doors): (usize, &Doors)| NodeSpec {
             name: name(number),
             program: program.clone(),
-            args: vec!["node".into(), "--stop-with-stdin".into(), "--config".into(), self.settings_file(number).into()],
+            args: self.args(number),
             log: self.log(number),
             address: loopback(doors.grpc),
         };
         Ok(self.plan.nodes.iter().enumerate().map(spec).collect())
+    }
+
+    fn args(&self, node: usize) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["node".into(), "--stop-with-stdin".into(), "--config".into(), self.settings_file(node).into()];
+        // Nobody is in a cluster yet: the others wait for the first one.
+        let in_a_cluster = |node: usize| self.path.join(name(node)).join("identity.toml").exists();
+        if node == 0 && !(0..self.plan.nodes.len()).any(in_a_cluster) {
+            args.push("--force-new-cluster".into());
+        }
+        args
     }
 
     /// The file that a node's log lines go to.

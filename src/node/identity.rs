@@ -21,7 +21,7 @@ pub(super) async fn establish(config: &NodeConfig, folder: &mut DataDir, secret:
     if !config.bootstrap && config.join.is_empty() {
         return Err(nowhere_to_go(config));
     }
-    let (cluster_id, node_id) = if config.bootstrap && !anyone_in_a_cluster(config, secret).await {
+    let (cluster_id, node_id) = if config.bootstrap && !must_join(config, secret).await {
         // A cluster's id is drawn when it is made: one that has an id exists, and this node may have voted in it.
         if !config.cluster_id.is_empty() {
             let message = format!("the data folder {} is new, and cluster {} exists already", config.data.display(), config.cluster_id);
@@ -47,18 +47,65 @@ pub(super) fn nowhere_to_go(config: &NodeConfig) -> Failure {
         .hint("give --join host:port of a node of the cluster, or --bootstrap to make a new one")
 }
 
-/// A first node whose folder was lost must not make a second cluster beside the one it was in.
-async fn anyone_in_a_cluster(config: &NodeConfig, secret: &ClusterSecret) -> bool {
+/// What the nodes of `join` say of themselves: whether one is in a cluster, and why the silent do not answer.
+async fn ask_around(config: &NodeConfig, secret: &ClusterSecret) -> (bool, Vec<String>) {
     let token = secret.node_token(0);
     let asked = config.join.iter().map(|address| jepsen::status::ask(address, &token));
-    futures::future::join_all(asked).await.into_iter().flatten().any(|status| !status.cluster_id.is_empty())
+    let (mut in_a_cluster, mut silent) = (false, Vec::new());
+    for answer in futures::future::join_all(asked).await {
+        match answer {
+            Ok(status) => in_a_cluster |= !status.cluster_id.is_empty(),
+            Err(error) => silent.push(error.to_string()),
+        }
+    }
+    (in_a_cluster, silent)
+}
+
+/// A first node whose folder was lost must not make a second cluster beside the one it was in: who does not answer may be in it. Waits until
+/// one is found to be in a cluster, or all answer that they are in none.
+async fn must_join(config: &NodeConfig, secret: &ClusterSecret) -> bool {
+    if config.force_new_cluster {
+        return false;
+    }
+    for attempt in 0_u32.. {
+        let (in_a_cluster, silent) = ask_around(config, secret).await;
+        if in_a_cluster || silent.is_empty() {
+            return in_a_cluster;
+        }
+        if attempt % TELL_EVERY == 0 {
+            let silent = silent.join("; ");
+            tracing::warn!(
+                silent,
+                "waiting: the data folder is new, and nodes of `join` do not answer, which may be in the cluster that this node was in. \
+                 If there is no cluster yet, start this node once with --force-new-cluster, or without `join`"
+            );
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+    true
+}
+
+/// Says at once, and now and then, what a node waits for that wants to join.
+async fn tell_who_is_silent(config: &NodeConfig, secret: &ClusterSecret) {
+    loop {
+        let (in_a_cluster, silent) = ask_around(config, secret).await;
+        if !in_a_cluster {
+            let why = if silent.is_empty() { "they are in no cluster yet".to_owned() } else { silent.join("; ") };
+            tracing::warn!(join = config.join.join(","), why, "waiting for a node of `join` that is in a cluster");
+        }
+        tokio::time::sleep(RETRY_EVERY * TELL_EVERY).await;
+    }
 }
 
 /// Asks the directory for an id until it answers.
 async fn join(config: &NodeConfig, secret: &ClusterSecret) -> Result<(String, u64), Failure> {
     let router = Router::new(RouterConfig { seeds: config.join.clone(), token: secret.node_token(0), ..RouterConfig::default() });
     let operator = Operator::new(router);
-    patiently("joining the cluster", || operator.join(record(config, 0))).await
+    tokio::select! {
+        biased;
+        joined = patiently("joining the cluster", || operator.join(record(config, 0))) => joined,
+        () = tell_who_is_silent(config, secret) => Err(Failure::failed("joining the cluster: gave up")),
+    }
 }
 
 /// This node, as the directory has it.
@@ -71,6 +118,7 @@ pub(super) fn record(config: &NodeConfig, node_id: u64) -> NodeRecord {
         build: super::build(),
         oldest_level: level::OLDEST.into(),
         newest_level: level::NEWEST.into(),
+        ..NodeRecord::default()
     }
 }
 
@@ -84,6 +132,7 @@ pub(super) async fn announce(config: &NodeConfig, identity: &Identity, operator:
             replicas: config.cluster.replicas,
             initial_groups: config.cluster.initial_groups,
             feature_level: level::NEWEST.into(),
+            ..ClusterRecord::default()
         };
         patiently("making the cluster", || operator.bootstrap(cluster.clone(), node.clone())).await?;
     }
@@ -107,7 +156,7 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(what: &str, mut work
                 return Err(Failure::from(error).during(what).hint("every node of a cluster needs the same cluster_secret_file"));
             }
             Error::AlreadyExists { .. } => {
-                let told = "a node that lost its data folder is a new node and needs another address; its old replicas are not replaced yet, so restore the folder if you can";
+                let told = "a node that was removed, or whose address another node has, can't come back under its old id: move its data folder away, and it joins as a new node";
                 return Err(Failure::new(Code::Conflict, error.to_string()).during(what).hint(told));
             }
             Error::Invalid { .. } => return Err(Failure::from(error).during(what)),

@@ -34,8 +34,13 @@ impl Memory {
     /// With a directory that knows one node, one group and one tenant.
     pub(super) fn with_tenant(tenant_id: u64) -> Arc<Self> {
         let node = v1::NodeRef { node_id: 1, address: "127.0.0.1:1".into() };
-        let group =
-            v1::GroupRecord { group_id: 1, state: v1::group_record::State::Active.into(), voters: vec![node.clone()], created_at_ms: 1 };
+        let group = v1::GroupRecord {
+            group_id: 1,
+            state: v1::group_record::State::Active.into(),
+            voters: vec![node.clone()],
+            created_at_ms: 1,
+            ..Default::default()
+        };
         let group0 = v1::GroupRecord { group_id: 0, ..group.clone() };
         let tenant = v1::TenantRecord { tenant_id, name: "t".into(), state: v1::tenant_record::State::Active.into(), created_at_ms: 1 };
         let shard = v1::ShardRecord { tenant_id, group_id: 1, epoch: 1, ..Default::default() };

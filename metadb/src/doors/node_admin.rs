@@ -2,7 +2,7 @@
 
 use super::entrance::{Entrance, principal};
 use crate::command::Command;
-use crate::group::Group;
+use crate::group::{Group, Wanted};
 use crate::machine::Outcome;
 use metadb_proto::principal::Action;
 use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
@@ -76,7 +76,8 @@ impl NodeAdmin for NodeAdminDoor {
     async fn change_members(&self, request: Request<ChangeMembersRequest>) -> Result<Response<ChangeMembersResponse>, Status> {
         let request = self.admit(request, Action::Operate).await?;
         let group = self.group(request.group_id)?;
-        group.change_members(&request.voters, &request.learners, deadline()).await?;
+        let ChangeMembersRequest { voters, learners, if_membership_index, .. } = request;
+        group.change_members(Wanted { voters, learners, if_membership_index }, deadline()).await?;
         Ok(Response::new(ChangeMembersResponse {}))
     }
 

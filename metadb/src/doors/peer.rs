@@ -5,6 +5,7 @@
 
 use super::entrance::{Entrance, principal};
 use crate::node::Node;
+use crate::raft::hearts;
 use crate::raft::link::{MEANT_FOR, PEER_MESSAGE_BYTES, meant_for};
 use crate::raft::receive::Session;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use metadb_proto::principal::Action;
 use metadb_proto::v1::peer_server::{Peer, PeerServer};
 use metadb_proto::v1::snapshot_answer::Answer;
 use metadb_proto::v1::snapshot_push::Push;
-use metadb_proto::v1::{PeerFrame, PeerMessage, SnapshotAnswer, SnapshotChunk, SnapshotHave, SnapshotInstalled, SnapshotPush};
+use metadb_proto::v1::{PeerFrame, PeerMessage, PeerVerb, SnapshotAnswer, SnapshotChunk, SnapshotHave, SnapshotInstalled, SnapshotPush};
 use metadb_proto::{Error, Principal, seam};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -189,6 +190,7 @@ fn begin(node: &Arc<Node>, message: PeerMessage, under_way: &FuturesUnordered<An
 async fn answer(node: Arc<Node>, message: PeerMessage) -> PeerMessage {
     let (id, group_id, verb) = (message.id, message.group_id, message.verb());
     let result: Result<Bytes, Error> = match node.require_group(group_id) {
+        _ if verb == PeerVerb::Heartbeats => hearts::serve(&node, message.payload).await,
         Ok(group) => group.serve(verb, message.payload).await,
         Err(error) => Err(error),
     };

@@ -9,6 +9,7 @@ mod members;
 mod proposer;
 
 pub(crate) use level::LevelInForce;
+pub use members::Wanted;
 
 use crate::command::Command;
 use crate::host::{Admission, Host};
@@ -25,8 +26,17 @@ use metadb_proto::v1::{self, PeerVerb, SnapshotOffer};
 use metadb_telemetry::Samples;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// How long a request waits for a group to have a leader, at most: an election and its beginning, if nothing goes wrong. Then its caller
+/// may know better.
+const LEADERLESS_WAIT: Duration = Duration::from_millis(1500);
+
+/// How long a stop waits for requests that were begun.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 
 /// A handle to one group. Cheap to clone through its [`Arc`].
 pub struct Group {
@@ -34,6 +44,12 @@ pub struct Group {
     node_id: u64,
     replica: Arc<Replica>,
     level: LevelInForce,
+    /// Requests that are not answered yet.
+    under_way: AtomicUsize,
+    /// Told when one is answered.
+    answered: Notify,
+    /// Held while members change.
+    changing: Arc<tokio::sync::Mutex<()>>,
     proposer: proposer::Proposer,
     barrier: barrier::Barrier,
     admission: Admission,
@@ -50,6 +66,9 @@ impl Group {
             level,
             barrier: barrier::Barrier::start(Arc::clone(&replica)),
             admission: Admission::new(Arc::clone(host), replica.group_id()),
+            under_way: AtomicUsize::new(0),
+            answered: Notify::new(),
+            changing: Arc::default(),
             replica,
         })
     }
@@ -77,10 +96,15 @@ impl Group {
 
     /// As [`Group::propose`]; tells where the time went.
     pub(crate) async fn propose_witnessed(&self, command: Command, deadline: Instant, course: &mut Course) -> Result<Outcome, Error> {
-        self.redirect_unless_leader()?;
+        let _under_way = UnderWay::begin(self);
+        self.until_settled(deadline).await?;
         self.level.allows(command.level())?;
         self.replica.room().admit(&command)?;
-        let (outcome, times) = self.proposer.propose(command, deadline, course.trace).await?;
+        let proposed = self.proposer.propose(command, deadline, course.trace).await;
+        let (outcome, times) = match proposed {
+            Err(error) => return Err(self.or_moved(error, deadline).await),
+            Ok(done) => done,
+        };
         (course.queue, course.commit, course.apply) = (times.queue, times.commit, times.apply);
         Ok(outcome)
     }
@@ -109,8 +133,11 @@ impl Group {
     /// # Errors
     /// [`Error::Moved`] to the leader; [`Error::Unavailable`] if leadership can't be confirmed before the deadline.
     pub async fn read_barrier(&self, deadline: Instant) -> Result<Arc<View>, Error> {
-        self.redirect_unless_leader()?;
-        self.barrier.pass(deadline).await?;
+        let _under_way = UnderWay::begin(self);
+        self.until_settled(deadline).await?;
+        if let Err(error) = self.barrier.pass(deadline).await {
+            return Err(self.or_moved(error, deadline).await);
+        }
         Ok(self.replica.view())
     }
 
@@ -170,6 +197,10 @@ impl Group {
             replayed_entries: self.replica.replayed_entries(),
             reads: Some(reads),
             writes: Some(writes),
+            membership_index: seen.membership_index,
+            joint: seen.joint,
+            matched: seen.matched.into_iter().collect(),
+            answering: seen.answering.into_iter().collect(),
             ..Default::default()
         }
     }
@@ -194,12 +225,13 @@ impl Group {
     /// Brings the members to what is asked; new ones catch up as learners first. Asked again, it does nothing.
     ///
     /// # Errors
-    /// [`Error::Moved`] to the leader; [`Error::Invalid`] for impossible members; [`Error::Unavailable`] if a learner did not catch up
-    /// before the deadline or another change is under way: what was reached stays, and asking again goes on from there.
-    pub async fn change_members(&self, voters: &[v1::NodeRef], learners: &[v1::NodeRef], deadline: Instant) -> Result<(), Error> {
-        self.redirect_unless_leader()?;
-        members::change(&self.replica, voters, learners, deadline).await?;
-        self.confirm_members(voters, learners).await
+    /// [`Error::Moved`] to the leader; [`Error::Invalid`] for impossible members; [`Error::Conflict`] if the members are not those that the
+    /// caller saw; [`Error::Unavailable`] if a learner did not catch up before the deadline or another change is under way: what was
+    /// reached stays, and asking again goes on from there.
+    pub async fn change_members(&self, wanted: Wanted, deadline: Instant) -> Result<(), Error> {
+        self.until_settled(deadline).await?;
+        members::change(&self.replica, wanted.clone(), &self.changing, deadline).await?;
+        self.confirm_members(&wanted.voters, &wanted.learners).await
     }
 
     /// Makes sure that the members are these now: committed, and told by a leader that a quorum follows. Whoever is told so may wipe a
@@ -218,11 +250,11 @@ impl Group {
         Err(Error::unavailable(format!("the members of group {} were changed by someone else", self.group_id), Duration::from_millis(200)))
     }
 
-    /// Hands leadership to a voter.
+    /// Hands leadership to a voter and waits until it leads.
     ///
     /// # Errors
-    /// [`Error::Moved`] to the leader; [`Error::Invalid`] if the node is no voter; [`Error::Unavailable`] if it did not take over before
-    /// the deadline.
+    /// [`Error::Moved`] to the leader; [`Error::Invalid`] if the node is no voter; [`Error::Unavailable`] if it does not answer or did not
+    /// take over before the deadline.
     pub async fn transfer_leader(&self, node_id: u64, deadline: Instant) -> Result<(), Error> {
         if self.leader().is_some_and(|leader| leader.node_id == node_id) {
             return Ok(());
@@ -231,16 +263,21 @@ impl Group {
         members::transfer(&self.replica, node_id, deadline).await
     }
 
-    /// Before a stop: hands leadership to whoever has most of the log, if this node leads and there is someone else.
+    /// Shows the other replicas that their leader lives.
+    pub(crate) async fn beat(&self) {
+        self.replica.beat().await;
+    }
+
+    /// Before a stop: hands leadership to whoever answers and has most of the log, if this node leads and there is someone else.
     pub(crate) async fn step_aside(&self, deadline: Instant) {
-        let seen = self.replica.observe();
-        if seen.role != v1::Role::Leader {
-            return;
-        }
-        let others = seen.voters.iter().map(|voter| voter.node_id).filter(|id| *id != self.node_id);
-        let Some(heir) = others.max_by_key(|id| seen.matched.get(id).copied()) else { return };
-        if let Err(error) = members::transfer(&self.replica, heir, deadline).await {
-            tracing::warn!(group_id = self.group_id, heir, %error, "leadership was not handed over before the stop");
+        while Instant::now() < deadline {
+            let seen = self.replica.observe();
+            let heir = members::heirs(&seen, self.node_id).into_iter().find(|heir| seen.answering.contains(heir) && members::can_lead(&seen, *heir));
+            let Some(heir) = heir.filter(|_| seen.role == v1::Role::Leader) else { return };
+            match members::transfer(&self.replica, heir, deadline).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(group_id = self.group_id, heir, %error, "leadership was not handed over before the stop"),
+            }
         }
     }
 
@@ -281,9 +318,54 @@ impl Group {
         self.replica.is_gone()
     }
 
-    /// Stops the replica. What it acknowledged stays in the log.
+    /// Stops the replica. What it acknowledged stays in the log. Requests that were begun are answered first, within a moment: after it
+    /// handed leadership over it still applies what it proposed before, and its callers need not ask again.
     pub(crate) async fn shutdown(&self) {
+        let answered = async {
+            while self.under_way.load(Ordering::SeqCst) > 0 {
+                self.answered.notified().await;
+            }
+        };
+        if tokio::time::timeout(ANSWERED_WITHIN, answered).await.is_err() {
+            tracing::info!(group_id = self.group_id, "requests under way were cut off");
+        }
         self.replica.shutdown().await;
+    }
+
+    /// Waits while it is not known who leads, a moment at most: whoever waits here is told where to go as soon as that is known, while one
+    /// that comes again finds out by chance. Ok: this node may be the leader, and the core knows.
+    async fn until_settled(&self, deadline: Instant) -> Result<(), Error> {
+        self.redirect_unless_leader()?;
+        if self.leader().is_none() || self.replica.is_handing_over() {
+            self.until_led(deadline, |leader, handing_over| leader.is_some() && !handing_over).await;
+            self.redirect_unless_leader()?;
+        }
+        self.replica.until_confirmed().await;
+        Ok(())
+    }
+
+    async fn until_led(&self, deadline: Instant, fits: impl Fn(Option<u64>, bool) -> bool + Send + Sync) {
+        // Half of the time that is left is for whoever is asked next: a caller in a hurry must come to an answer too.
+        let patience = (deadline.saturating_duration_since(Instant::now()) / 2).min(LEADERLESS_WAIT);
+        let replica = &self.replica;
+        let known = replica.until_leader(|leader| fits(leader.map(|leader| leader.node_id), replica.is_handing_over()));
+        // Whether it came about is looked at by the caller.
+        let _ = tokio::time::timeout(patience, known).await;
+    }
+
+    /// Waits, a moment at most, until another node leads than the one that a caller could not reach.
+    pub(crate) async fn outlive(&self, lost: u64, deadline: Instant) {
+        if lost != self.node_id && self.leader().is_some_and(|leader| leader.node_id == lost) {
+            self.until_led(deadline, |leader, _| leader.is_some_and(|leader| leader != lost)).await;
+        }
+    }
+
+    /// What to tell a caller who was told that nothing was done: where to go, if that is because leadership is being handed over.
+    async fn or_moved(&self, error: Error, deadline: Instant) -> Error {
+        if matches!(error, Error::Unavailable { .. }) && self.replica.is_handing_over() {
+            return self.until_settled(deadline).await.err().unwrap_or(error);
+        }
+        error
     }
 
     /// A follower that knows its leader answers at once; whoever may be the leader asks Raft.
@@ -305,4 +387,22 @@ impl Group {
 fn told(node_id: u64, transfer: Transfer) -> v1::SnapshotTransfer {
     let Transfer { total_bytes, done_bytes, reused_bytes } = transfer;
     v1::SnapshotTransfer { node_id, total_bytes, done_bytes, reused_bytes }
+}
+
+/// A request that is counted while it is under way.
+struct UnderWay<'a>(&'a Group);
+
+impl<'a> UnderWay<'a> {
+    fn begin(group: &'a Group) -> Self {
+        group.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(group)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.answered.notify_one();
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! ([`metadb_proto::level`]), never in place: a test freezes those of each level.
 
 use super::Refusal;
-use metadb_proto::{Error, limits};
+use metadb_proto::{Error, level, limits};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Rules {
     pub(super) fn of(level: u16) -> Option<&'static Self> {
         match level {
             1 => Some(&LEVEL_1),
-            2 => Some(&LEVEL_2),
+            2 | level::MEMBERS => Some(&LEVEL_2),
             _ => None,
         }
     }

@@ -197,7 +197,8 @@ impl Node {
         config.validate()?;
         let Parts { store, log, spool, secret } = parts;
         let clocks = Arc::new(Clocks::new(config.max_clock_offset));
-        let links = Links::new(config.node_id, &config.cluster_id, &secret, Arc::clone(&clocks));
+        let level = LevelInForce::default();
+        let links = Links::new(config.node_id, &config.cluster_id, &secret, Arc::clone(&clocks), level.clone());
         let marked = match snapshot::marked_replicas(&*store) {
             // The store says so from now on, and the watchdog takes all of it out of service. The log names whom that concerns.
             Err(error @ EngineError::Corrupt { .. }) => {
@@ -223,7 +224,7 @@ impl Node {
             depot,
             links,
             clocks,
-            level: LevelInForce::default(),
+            level,
             groups: RwLock::default(),
             failed: Mutex::default(),
             quarantined: Mutex::new(quarantined),
@@ -473,6 +474,8 @@ impl Node {
             requests: self.busiest.requests(),
             resident_bytes: usage.resident_bytes,
             cpu_ms: usage.cpu_ms,
+            heartbeats: self.links.heartbeats().0,
+            heartbeat_messages: self.links.heartbeats().1,
             clock_ahead_ms: self.clocks.ahead_ms(),
             clock_problem: self.clocks.problem().unwrap_or_default(),
             feature_level: self.level.get().into(),

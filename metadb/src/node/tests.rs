@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::Command;
 use crate::doors::Doors;
+use crate::group::Wanted;
 use crate::machine::Outcome;
 use crate::raft::link::LinkError;
 use futures::FutureExt as _;
@@ -337,7 +338,7 @@ fn a_message_meant_for_another_node_or_cluster_is_refused() {
     let ask = |cluster_id: &'static str, to| {
         let address = hosts[0].address.to_string();
         hosts[0].run(async move {
-            let links = Links::new(2, cluster_id, &secret(), Arc::new(Clocks::new(MAX_CLOCK_OFFSET)));
+            let links = Links::new(2, cluster_id, &secret(), Arc::new(Clocks::new(MAX_CLOCK_OFFSET)), LevelInForce::default());
             links.to(to, &address).call(GROUP, v1::PeerVerb::Vote, bytes::Bytes::new(), PATIENCE).await.expect_err("no vote request")
         })
     };
@@ -376,7 +377,7 @@ fn members_grow_and_leadership_is_handed_over() {
     let voters: Vec<_> = hosts.iter().map(Host::node_ref).collect();
     for _ in 0..2 {
         let (group, voters) = (hosts[0].group(), voters.clone());
-        hosts[0].run(async move { group.change_members(&voters, &[], soon()).await }).expect("grows");
+        hosts[0].run(async move { group.change_members(Wanted { voters, ..Wanted::default() }, soon()).await }).expect("grows");
     }
     assert_eq!(hosts[0].group().status().voters, voters);
     write(&hosts, 10..20);
@@ -392,13 +393,41 @@ fn members_grow_and_leadership_is_handed_over() {
     hosts[2].start();
     settled(&hosts);
     // And shrinks again.
-    let lead = leader(&hosts);
-    let (group, rest) = (hosts[lead].group(), vec![hosts[0].node_ref(), hosts[1].node_ref()]);
-    until("a shrink", || {
-        let (group, rest) = (Arc::clone(&group), rest.clone());
-        hosts[lead].run(async move { group.change_members(&rest, &[], soon()).await }).ok()
-    });
+    let rest = vec![hosts[0].node_ref(), hosts[1].node_ref()];
+    until("a shrink", || change(&hosts[leader(&hosts)], &rest, None, soon()).ok());
     hosts[2].stop();
     write(&hosts[..2], 30..35);
     assert_eq!(read(&hosts[..2], 34).as_deref(), Some("value-34"));
+}
+
+fn change(host: &Host, voters: &[v1::NodeRef], if_membership_index: Option<u64>, deadline: Instant) -> Result<(), Error> {
+    let (group, voters) = (host.group(), voters.to_vec());
+    host.run(async move { group.change_members(Wanted { voters, learners: Vec::new(), if_membership_index }, deadline).await })
+}
+
+#[test]
+fn a_change_without_a_quorum_is_told_in_time_and_is_ended_by_asking_again() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..5);
+    let lead = leader(&hosts);
+    let followers: Vec<usize> = (0..3).filter(|at| *at != lead).collect();
+    let all: Vec<_> = hosts.iter().map(Host::node_ref).collect();
+    let index = hosts[lead].group().status().membership_index;
+    let refused = change(&hosts[lead], &all, Some(index + 1), soon()).expect_err("decided on what is not");
+    assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
+    followers.iter().for_each(|at| hosts[*at].kill());
+    let alone = [hosts[lead].node_ref()];
+    let began = Instant::now();
+    let told = change(&hosts[lead], &alone, Some(index), began + Duration::from_millis(300)).expect_err("nobody to agree with");
+    assert!(matches!(told, Error::Unavailable { .. }) && began.elapsed() < Duration::from_secs(2), "{told} after {:?}", began.elapsed());
+    followers.iter().for_each(|at| hosts[*at].start());
+    // Wherever it was left: by asking whoever leads again it ends, and nothing is between two memberships.
+    until("an end of the change", || {
+        let lead = leader(&hosts);
+        change(&hosts[lead], &alone, None, soon()).ok()?;
+        let status = hosts[lead].group().status();
+        (status.voters == alone && status.learners.is_empty() && !status.joint).then_some(())
+    });
+    write(&hosts[..=lead], 5..8);
+    assert_eq!(read(&hosts[..=lead], 7).as_deref(), Some("value-7"));
 }

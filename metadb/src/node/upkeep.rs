@@ -1,6 +1,7 @@
 //! What a node does by itself: it flushes its store now and then, so that a replay after a crash is short and the log can be purged.
 
 use super::Node;
+use crate::clock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -29,6 +30,22 @@ impl Stopping {
 /// Starts the task. It ends with the node.
 pub(super) fn start(node: &Arc<Node>) {
     tokio::spawn(run(Arc::downgrade(node)));
+    tokio::spawn(beat(Arc::downgrade(node)));
+}
+
+/// Has all groups that are led here show at the same moment that their leader lives, so that it travels in one message to each node.
+async fn beat(node: Weak<Node>) {
+    loop {
+        let Some(interval) = node.upgrade().map(|node| node.config.timings.heartbeat) else { return };
+        clock::sleep(interval).await;
+        let Some(node) = node.upgrade() else { return };
+        let groups = node.groups();
+        let led = groups.iter().filter(|group| group.is_leader());
+        let beating = futures::future::join_all(led.map(|group| group.beat()));
+        if tokio::time::timeout(interval, beating).await.is_err() {
+            tracing::debug!("a group was too busy to show that its leader lives");
+        }
+    }
 }
 
 async fn run(node: Weak<Node>) {

@@ -4,13 +4,15 @@
 //! While the stream is down every request fails at once, so that openraft backs off; reconnecting backs off too. A stream on which
 //! nothing came back for [`STALLED`] although something was asked is given up.
 
+use super::hearts::Hearts;
 use crate::clock::{self, Clocks};
+use crate::group::LevelInForce;
 use crate::metrics::PeerNumbers;
 use bytes::Bytes;
 use metadb_proto::principal::ClusterSecret;
 use metadb_proto::v1::peer_client::PeerClient;
 use metadb_proto::v1::{PeerFrame, PeerMessage, PeerVerb};
-use metadb_proto::{Error, seam, v1};
+use metadb_proto::{Error, level, seam, v1};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,6 +117,7 @@ struct Inner {
     token: MetadataValue<tonic::metadata::Ascii>,
     cluster_id: String,
     clocks: Arc<Clocks>,
+    level: LevelInForce,
     links: Mutex<BTreeMap<(u64, String), Arc<Link>>>,
 }
 
@@ -124,6 +127,7 @@ pub(crate) struct Link {
     address: String,
     outbox: mpsc::Sender<Outgoing>,
     traffic: Arc<Traffic>,
+    hearts: Hearts,
 }
 
 /// What went over a link since it was made.
@@ -139,10 +143,10 @@ struct Traffic {
 
 impl Links {
     /// Links of a node, which proves itself with the cluster's secret.
-    pub(crate) fn new(node_id: u64, cluster_id: &str, secret: &ClusterSecret, clocks: Arc<Clocks>) -> Self {
+    pub(crate) fn new(node_id: u64, cluster_id: &str, secret: &ClusterSecret, clocks: Arc<Clocks>, level: LevelInForce) -> Self {
         let token = format!("Bearer {}", secret.node_token(node_id));
         let token = token.parse().expect("a node token is made of digits, dots and hex");
-        Links(Arc::new(Inner { token, cluster_id: cluster_id.to_owned(), clocks, links: Mutex::default() }))
+        Links(Arc::new(Inner { token, cluster_id: cluster_id.to_owned(), clocks, level, links: Mutex::default() }))
     }
 
     /// The link to a node, made if there is none. A node that moved to another address gets a new one, and the old one ends.
@@ -154,7 +158,8 @@ impl Links {
         links.retain(|(id, _), _| *id != node_id);
         let (outbox, waiting) = mpsc::channel(OUTBOX);
         let traffic = Arc::new(Traffic::default());
-        let link = Arc::new(Link { node_id, address: address.to_owned(), outbox, traffic: Arc::clone(&traffic) });
+        let link =
+            Arc::new(Link { node_id, address: address.to_owned(), outbox, traffic: Arc::clone(&traffic), hearts: Hearts::default() });
         let session = Session {
             traffic,
             node_id,
@@ -184,6 +189,17 @@ impl Links {
             messages: read(&link.traffic.messages),
         };
         self.0.links.lock().values().map(numbers).collect()
+    }
+
+    /// Whether every node understands heartbeats of many groups in one message.
+    pub(super) fn hearts_beat_together(&self) -> bool {
+        self.0.level.get() >= level::MEMBERS
+    }
+
+    /// How many heartbeats were sent to all nodes, in how many messages.
+    pub(crate) fn heartbeats(&self) -> (u64, u64) {
+        let links = self.0.links.lock();
+        links.values().map(|link| link.hearts.sent()).fold((0, 0), |sum, sent| (sum.0 + sent.0, sum.1 + sent.1))
     }
 
     /// A connection of its own, for a snapshot.
@@ -218,6 +234,11 @@ impl Link {
         self.node_id
     }
 
+    /// The heartbeats that gather for it.
+    pub(super) fn hearts(&self) -> &Hearts {
+        &self.hearts
+    }
+
     /// Where it leads to.
     pub(crate) fn address(&self) -> &str {
         &self.address
@@ -237,7 +258,7 @@ impl Link {
         self.begin(group_id, verb, payload).await?.until(self, limit, deadline).await
     }
 
-    fn down(&self, message: &str) -> LinkError {
+    pub(super) fn down(&self, message: &str) -> LinkError {
         LinkError::Down { node_id: self.node_id, address: self.address.clone(), message: message.to_owned() }
     }
 }

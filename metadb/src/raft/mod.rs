@@ -6,6 +6,8 @@
 //! * [`log_store`] puts a group's entries, vote and marks into the node's one log; [`applier`] feeds committed entries to the machine.
 //! * [`messages`] encodes what nodes say to each other, [`network`] sends it over a [`link`], [`serve`] answers it; `send` and `receive`
 //!   do so for snapshots.
+//! * [`leading`] is what only a leader does: changes of members, and handing over.
+//! * [`hearts`] carries the heartbeats of all groups to a node in one message.
 //! * [`rt`] and [`watch`] are the runtime under openraft: the same in a process and in the simulator.
 //!
 //! openraft is an alpha: a change of its version is a change of this module alone, and the simulator is run before it is believed.
@@ -13,6 +15,8 @@
 pub(crate) mod applier;
 pub(crate) mod codec;
 pub(crate) mod followed;
+pub(crate) mod hearts;
+pub(crate) mod leading;
 pub(crate) mod link;
 pub(crate) mod log_store;
 pub(crate) mod messages;

@@ -1,5 +1,6 @@
 //! openraft's way to another replica: every call becomes a message on the node's link.
 
+use super::hearts;
 use super::link::{Link, LinkError, Links, Waiting};
 use super::messages::{
     decode_append_response, decode_transfer_response, decode_vote_response, encode_append, encode_transfer, encode_vote_request,
@@ -52,6 +53,8 @@ pub(crate) struct Conn {
     group_id: u32,
     depot: Arc<Depot>,
     traffic: Arc<Traffic>,
+    /// Whether it carries heartbeats only, which travel together with those of other groups.
+    beats: bool,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -66,7 +69,12 @@ impl RaftNetworkFactory<Types> for Network {
             group_id: self.group_id,
             depot: Arc::clone(&self.depot),
             traffic: Arc::clone(&self.traffic),
+            beats: false,
         }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, member: &Member) -> Conn {
+        Conn { beats: true, ..self.new_client(target, member).await }
     }
 }
 
@@ -196,6 +204,15 @@ impl RaftNetworkV2<Types> for Conn {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
+        if self.beats && self.links.hearts_beat_together() {
+            let conn = &*self;
+            let answers = futures::stream::unfold(input, move |mut input| async move {
+                let request = input.next().await?;
+                Some((conn.beat(&request).await, input))
+            });
+            let answers: BoxStream<'s, AppendItem> = Box::pin(answers);
+            return async move { Ok(answers) }.boxed();
+        }
         let pipeline = Pipeline { conn: &*self, input: Some(input), sent: VecDeque::new() };
         let answers = futures::stream::unfold(pipeline, |mut pipeline| async move {
             let item = pipeline.next().await?;
@@ -247,5 +264,18 @@ impl RaftNetworkV2<Types> for Conn {
     fn backoff(&self) -> Option<Backoff> {
         let last = PAUSES_MS[PAUSES_MS.len() - 1];
         Some(Backoff::new(PAUSES_MS.into_iter().chain(std::iter::repeat(last)).map(Duration::from_millis)))
+    }
+}
+
+impl Conn {
+    async fn beat(&self, request: &AppendEntriesRequest<Types>) -> AppendItem {
+        let answered = hearts::beat(&self.link, self.group_id, encode_append(request)).await;
+        let bytes = answered.map_err(|error| self.rpc_error(RPCTypes::AppendEntries, error))?;
+        let response = decode_append_response(bytes).map_err(malformed)?;
+        if response.is_conflict() && request.prev_log_id.is_none() {
+            return Err(RPCError::Network(NetworkError::from_string("a follower can't conflict with the beginning of the log")));
+        }
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        Ok(response.into_stream_result(request.prev_log_id, last))
     }
 }

@@ -8,6 +8,7 @@ use super::followed::Followed;
 use super::link::Links;
 use super::log_store::GroupLog;
 use super::network::Network;
+use super::rt::Moment;
 use super::snapshot::depot::Depot;
 use super::snapshot::outgoing::Traffic;
 use super::snapshot::{SnapshotError, state_hash};
@@ -24,10 +25,11 @@ use metadb_proto::{Error, v1};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
+use openraft::metrics::SerdeInstant;
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, ConfigError, Instant as _, LinearizerOption, ServerState, SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -57,8 +59,8 @@ impl Default for Timings {
     fn default() -> Self {
         Timings {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(500),
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(400),
         }
     }
 }
@@ -165,6 +167,10 @@ pub(crate) struct Replica {
     applying: Weak<()>,
     /// The index up to which it is silent; 0: it is not.
     silent: Arc<AtomicU64>,
+    /// The term in which this replica began to hand its leadership over; 0: none.
+    hands_over_in: AtomicU64,
+    /// The last term in which a quorum confirmed this replica as the leader.
+    confirmed_in: AtomicU64,
 }
 
 /// What a replica knows of its group now.
@@ -183,6 +189,10 @@ pub(crate) struct Observed {
     pub(crate) learners: Vec<v1::NodeRef>,
     /// At the leader: up to which index each other replica is known to have the log.
     pub(crate) matched: BTreeMap<u64, u64>,
+    /// At the leader: the members that answered it within an election time, itself among them.
+    pub(crate) answering: BTreeSet<u64>,
+    /// Where in the log the members stand.
+    pub(crate) membership_index: u64,
     /// Whether the membership is between two.
     pub(crate) joint: bool,
 }
@@ -219,6 +229,8 @@ impl Replica {
         let network = Network { links, node_id, group_id, depot: Arc::clone(&depot), traffic: Arc::clone(&traffic) };
         let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
         raft.runtime_config().elect(!restarted && silent_through == 0);
+        // The node beats for all its groups at once.
+        raft.runtime_config().heartbeat(false);
         raft.run();
         let problem = Arc::default();
         tokio::spawn(supervise(raft.clone(), group_id, Arc::clone(&problem)));
@@ -242,6 +254,8 @@ impl Replica {
             room,
             applying,
             silent: Arc::new(AtomicU64::new(silent_through)),
+            hands_over_in: AtomicU64::new(0),
+            confirmed_in: AtomicU64::new(0),
         };
         if restarted && planted::is(Bug::RestartVotesAtOnce) {
             replica.raft.runtime_config().elect(true);
@@ -255,6 +269,14 @@ impl Replica {
 
     pub(super) fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub(super) fn hands_over_in(&self) -> &AtomicU64 {
+        &self.hands_over_in
+    }
+
+    pub(super) fn confirmed_in(&self) -> &AtomicU64 {
+        &self.confirmed_in
     }
 
     pub(super) fn votes_from(&self) -> Option<Instant> {
@@ -289,6 +311,11 @@ impl Replica {
     /// Which group.
     pub(crate) fn group_id(&self) -> u32 {
         self.group_id
+    }
+
+    /// Which node it is on.
+    pub(crate) fn node_id(&self) -> u64 {
+        self.node_id
     }
 
     /// The read side of its state.
@@ -358,8 +385,23 @@ impl Replica {
             agreed_voters: agreed_voters(membership).into_iter().map(node).collect(),
             learners: membership.learner_ids().map(node).collect(),
             matched: matched.filter_map(|(id, upto)| upto.map(|upto| (*id, upto.index))).collect(),
+            answering: self.answering(metrics.heartbeat.as_ref()),
+            membership_index: index(metrics.membership_config.log_id()),
             joint: membership.get_joint_config().len() > 1,
         }
+    }
+
+    /// Who answered a leader within an election time.
+    fn answering(&self, heard: Option<&BTreeMap<u64, Option<SerdeInstant<Moment>>>>) -> BTreeSet<u64> {
+        let Some(heard) = heard else { return BTreeSet::new() };
+        let now = Moment::now();
+        let recently = |at: &Option<SerdeInstant<Moment>>| at.is_some_and(|at| now - *at <= self.timings.election_max);
+        heard.iter().filter(|(_, at)| recently(at)).map(|(id, _)| *id).chain([self.node_id]).collect()
+    }
+
+    /// How long a group is without a leader at most, if enough of it live: a lease, an election, and its votes.
+    pub(crate) fn election_time(&self) -> Duration {
+        self.timings.election_max * 3
     }
 
     /// Whether the group has members.
@@ -417,42 +459,6 @@ impl Replica {
             return;
         }
         self.progress.applied_through(index).await;
-    }
-
-    /// Adds a learner; it catches up in the background.
-    pub(crate) async fn add_learner(&self, node_id: u64, member: Member) -> Result<(), Error> {
-        let added = self.raft.add_learner(node_id, member, false).await;
-        added.map(|_| ()).map_err(|error| self.change_error(error))
-    }
-
-    /// Makes exactly these the voters; who is one no longer stays as a learner.
-    pub(crate) async fn set_voters(&self, voters: std::collections::BTreeSet<u64>) -> Result<(), Error> {
-        let changed = self.raft.change_membership(voters, true).await;
-        changed.map(|_| ()).map_err(|error| self.change_error(error))
-    }
-
-    /// Gives members other addresses.
-    pub(crate) async fn set_addresses(&self, members: BTreeMap<u64, Member>) -> Result<(), Error> {
-        let changed = self.raft.change_membership(openraft::ChangeMembers::SetNodes(members), true).await;
-        changed.map(|_| ()).map_err(|error| self.change_error(error))
-    }
-
-    /// Removes learners.
-    pub(crate) async fn remove_learners(&self, learners: std::collections::BTreeSet<u64>) -> Result<(), Error> {
-        let changed = self.raft.change_membership(openraft::ChangeMembers::RemoveNodes(learners), true).await;
-        changed.map(|_| ()).map_err(|error| self.change_error(error))
-    }
-
-    fn change_error(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
-        match error {
-            RaftError::APIError(error) => write_error(self.group_id, error),
-            RaftError::Fatal(error) => stopped(self.group_id, &error),
-        }
-    }
-
-    /// Asks the core to hand leadership over; whether it did shows in [`Replica::observe`].
-    pub(crate) async fn begin_transfer(&self, to: u64) -> Result<(), Error> {
-        self.raft.trigger().transfer_leader(to).await.map_err(|error| stopped(self.group_id, &error))
     }
 
     /// Notes that everything up to a point is durable, and purges the log behind it but for about `budget` bytes.
@@ -548,7 +554,7 @@ fn agreed_voters(membership: &Membership) -> Vec<u64> {
     membership.get_joint_config().first().into_iter().flatten().copied().collect()
 }
 
-fn stopped(group_id: u32, error: &Fatal<Types>) -> Error {
+pub(super) fn stopped(group_id: u32, error: &Fatal<Types>) -> Error {
     Error::unavailable(format!("the replica of group {group_id} on this node is stopped: {error}"), Duration::from_millis(500))
 }
 
@@ -566,7 +572,7 @@ fn forwarded(group_id: u32, forward: ForwardToLeader<Types>) -> Error {
     }
 }
 
-fn write_error(group_id: u32, error: ClientWriteError<Types>) -> Error {
+pub(super) fn write_error(group_id: u32, error: ClientWriteError<Types>) -> Error {
     match error {
         ClientWriteError::ForwardToLeader(forward) => forwarded(group_id, forward),
         ClientWriteError::LogEntryDiscarded(_) => {

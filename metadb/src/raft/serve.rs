@@ -61,7 +61,8 @@ impl Replica {
                 let response = self.raft().handle_transfer_leader(request).await.map_err(stopped)?;
                 Ok(encode_transfer_response(&response))
             }
-            PeerVerb::Unspecified => Err(Error::invalid("verb", "known to this build", "unspecified")),
+            // Heartbeats of many groups are not for one of them: the node takes them apart.
+            PeerVerb::Heartbeats | PeerVerb::Unspecified => Err(Error::invalid("verb", "known to this build", "unspecified")),
         }
     }
 

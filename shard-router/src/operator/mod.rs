@@ -2,6 +2,7 @@
 
 mod batch;
 mod keys;
+mod membership;
 mod names;
 mod nodes;
 mod safety;
@@ -10,6 +11,7 @@ mod status;
 mod tenants;
 
 pub use batch::{Planned, TenantBatch};
+pub use membership::{Membership, Wish};
 pub use names::check_tenant_name;
 pub use safety::Obstacle;
 pub use settings::{Change, Changed, REASON_BYTES, SETTINGS};
@@ -93,7 +95,8 @@ impl Operator {
             return Err(Error::invalid("count", format!("1 to {GROUPS_AT_ONCE}"), count.to_string()));
         }
         let replicas = self.cluster().await?.replicas as usize;
-        let nodes: Vec<_> = self.nodes().await?.into_iter().filter_map(|record| record.node).collect();
+        let nodes = self.nodes().await?.into_iter().filter(|node| node.state() == v1::node_record::State::Active);
+        let nodes: Vec<_> = nodes.filter_map(|record| record.node).collect();
         if nodes.len() < replicas {
             return Err(Error::invalid("nodes", format!("at least {replicas}, one per replica"), nodes.len().to_string()));
         }
@@ -170,7 +173,7 @@ pub(crate) fn set_counter(tx: &Transaction, name: &str, last: u64) {
 
 /// A group's record as it is written first.
 pub(crate) fn group_record(group_id: u32, state: group_record::State, voters: Vec<v1::NodeRef>) -> GroupRecord {
-    GroupRecord { group_id, state: state.into(), voters, created_at_ms: metadb_proto::seam::unix_ms() }
+    GroupRecord { group_id, state: state.into(), voters, created_at_ms: metadb_proto::seam::unix_ms(), ..GroupRecord::default() }
 }
 
 const _: () = assert!(PATIENCE.as_millis() <= limits::MAX_DEADLINE.as_millis(), "a verb's patience is one request's deadline");

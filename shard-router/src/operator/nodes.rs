@@ -2,10 +2,14 @@
 
 use super::{Operator, PATIENCE, counter, group_record, set_counter};
 use crate::admin;
-use metadb_proto::v1::{self, ClusterRecord, GroupRecord, NodeRecord, NodeRef, group_record as group};
+use crate::transaction::Transaction;
+use metadb_proto::v1::{self, ClusterRecord, GroupRecord, NodeRecord, NodeRef, group_record as group, node_record};
 use metadb_proto::{Error, directory, level, seam};
 use prost::Message as _;
 use tokio::time::Instant;
+
+/// Most nodes that a cluster may have.
+const NODES_READ: u32 = 10_000;
 
 impl Operator {
     /// Makes a cluster out of one running node: the directory's first replica and its first records. Asked again with the same cluster id,
@@ -54,24 +58,16 @@ impl Operator {
     }
 
     /// Writes a node into the directory. With node id 0 it gets a new one; a node that is known says its own, and what changed about it is
-    /// noted. Returns the cluster's id and the node's.
+    /// noted. Whoever had the address before can't be there any more: it lost its data folder, or moved away and did not come back. It is
+    /// replaced by the node that has the address now. Returns the cluster's id and the node's.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if the address belongs to another node that holds replicas: a node that lost its data folder must not pass
-    /// for the one it was. [`Error::Invalid`] if its build does not know the cluster's feature level. [`Error::NotFound`] before the cluster was bootstrapped.
+    /// [`Error::AlreadyExists`] if the node was removed, or if another node that holds replicas and says its id has the address.
+    /// [`Error::Invalid`] if its build does not know the cluster's feature level. [`Error::NotFound`] before the cluster was bootstrapped.
     pub async fn join(&self, node: NodeRecord) -> Result<(String, u64), Error> {
         let this = check_node(&node)?;
         let cluster_id = self.cluster().await?.cluster_id;
-        let (nodes, groups) = (self.nodes().await?, self.groups().await?);
-        let same_address = nodes.iter().filter_map(|known| known.node.as_ref());
-        let stale: Vec<&NodeRef> = same_address.filter(|known| known.address == this.address && known.node_id != this.node_id).collect();
-        for known in &stale {
-            if let Some(group) = groups.iter().find(|group| group.voters.iter().any(|voter| voter.node_id == known.node_id)) {
-                let message = format!("node {} at {} holds a replica of group {}", known.node_id, known.address, group.group_id);
-                return Err(Error::AlreadyExists { message });
-            }
-        }
-        let (node, this, stale) = (&node, &this, &stale);
+        let (node, this) = (&node, &this);
         let joined = self.directory().run(|tx| async move {
             // Read within: the level must not be raised past this build meanwhile.
             if let Some(row) = tx.get(directory::cluster_key()).await? {
@@ -80,14 +76,33 @@ impl Operator {
             }
             let last = counter(&tx, "node").await?;
             let node_id = if this.node_id == 0 { last + 1 } else { this.node_id };
-            let key = directory::node_key(node_id);
-            let known = tx.get(key.clone()).await?.map(|row| decode::<NodeRecord>(&row, "node")).transpose()?;
-            let joined_at_ms = known.map_or_else(seam::unix_ms, |known| known.joined_at_ms);
-            let record = NodeRecord { node: Some(NodeRef { node_id, address: this.address.clone() }), joined_at_ms, ..node.clone() };
-            tx.put(key, record.encode_to_vec());
-            for stale in stale {
-                tx.delete(directory::node_key(stale.node_id));
+            let (from, to) = directory::records("node");
+            let rows = tx.scan(from, to, NODES_READ).await?;
+            let nodes: Vec<NodeRecord> = rows.iter().map(|(_, row)| decode(row, "node")).collect::<Result<_, _>>()?;
+            let known = nodes.iter().find(|known| id_of(known) == node_id);
+            if known.is_some_and(|known| known.state() == node_record::State::Removed) {
+                return Err(Error::AlreadyExists { message: format!("node {node_id} was removed from the cluster") });
             }
+            let (from, to) = directory::records("group");
+            let groups = tx.scan(from, to, NODES_READ).await?;
+            let groups: Vec<GroupRecord> = groups.iter().map(|(_, row)| decode(row, "group")).collect::<Result<_, _>>()?;
+            for before in
+                nodes.iter().filter(|before| id_of(before) != node_id && before.node.as_ref().is_some_and(|n| n.address == this.address))
+            {
+                succeed(&tx, (before, &groups), this, node_id)?;
+            }
+            let fresh = NodeRecord { joined_at_ms: seam::unix_ms(), ..NodeRecord::default() };
+            let known = known.cloned().unwrap_or(fresh);
+            let record = NodeRecord {
+                node: Some(NodeRef { node_id, address: this.address.clone() }),
+                doors: node.doors.clone(),
+                labels: node.labels.clone(),
+                build: node.build.clone(),
+                oldest_level: node.oldest_level,
+                newest_level: node.newest_level,
+                ..known
+            };
+            tx.put(directory::node_key(node_id), record.encode_to_vec());
             if node_id > last {
                 set_counter(&tx, "node", node_id);
             }
@@ -112,6 +127,9 @@ impl Operator {
             // The whole range is a condition: a node of an older build must not join meanwhile.
             for (_, row) in tx.scan(start, end, 0).await? {
                 let node = decode::<NodeRecord>(&row, "node")?;
+                if node.state() == node_record::State::Removed {
+                    continue;
+                }
                 level::check_build(node.oldest_level, node.newest_level, wanted)?;
             }
             tx.put(directory::cluster_key(), ClusterRecord { feature_level: wanted, ..cluster }.encode_to_vec());
@@ -127,12 +145,32 @@ impl Operator {
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
         self.all("node").await
     }
+}
 
-    /// Notes in the directory who the voters of a group are.
-    pub(crate) async fn write_group(&self, record: &GroupRecord) -> Result<(), Error> {
-        let put = crate::operation::put(directory::group_key(record.group_id), record.encode_to_vec());
-        self.directory().transact(Vec::new(), vec![put]).await.map(|_| ())
+fn id_of(record: &NodeRecord) -> u64 {
+    record.node.as_ref().map_or(0, |node| node.node_id)
+}
+
+/// What becomes of the node that had an address before another one.
+fn succeed(tx: &Transaction, (before, groups): (&NodeRecord, &[GroupRecord]), this: &NodeRef, node_id: u64) -> Result<(), Error> {
+    let id = id_of(before);
+    if before.state() == node_record::State::Removed || before.replaced_by == node_id {
+        return Ok(());
     }
+    let held = groups.iter().flat_map(|group| group.voters.iter().chain(&group.learners)).any(|node| node.node_id == id);
+    if !held {
+        // It never came up under this id, or gave all away.
+        tx.delete(directory::node_key(id));
+        return Ok(());
+    }
+    if this.node_id != 0 {
+        // It has an identity of its own: two folders claim one address, and only a person knows which is right.
+        return Err(Error::AlreadyExists { message: format!("node {id} has the address {}", this.address) });
+    }
+    let mut before = before.clone();
+    super::membership::leave(&mut before, node_id, format!("node {node_id} has its address: its data folder was lost"));
+    tx.put(directory::node_key(id), before.encode_to_vec());
+    Ok(())
 }
 
 fn check_node(node: &NodeRecord) -> Result<NodeRef, Error> {

@@ -8,7 +8,7 @@ use crate::client::Scan;
 use crate::directory::{record, records};
 use crate::transaction::Transaction;
 use metadb_proto::settings::{Definition, Scope};
-use metadb_proto::v1::{SettingChange, SettingRecord, StatusResponse};
+use metadb_proto::v1::{SettingChange, SettingRecord, StatusResponse, node_record};
 use metadb_proto::{Error, directory, seam};
 use prost::Message as _;
 use std::time::Duration;
@@ -99,7 +99,8 @@ impl Operator {
     /// As [`crate::Client::scan`] on the directory.
     pub async fn settings_in_force(&self, revision: u64, patience: Duration) -> Result<(usize, Vec<u64>), Error> {
         let until = Instant::now() + patience;
-        let nodes = self.nodes().await?;
+        let mut nodes = self.nodes().await?;
+        nodes.retain(|node| node.state() != node_record::State::Removed);
         loop {
             let answers = self.ask_nodes(nodes.clone()).await;
             let has = |status: &StatusResponse| status.settings_revision >= revision;

@@ -3,7 +3,8 @@
 use super::Operator;
 use futures::StreamExt as _;
 use metadb_proto::Error;
-use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse};
+use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, node_record};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -64,9 +65,19 @@ impl Operator {
         Ok(ClusterStatus { cluster, nodes, groups })
     }
 
+    /// What the nodes say that were not removed, by node id. Who does not answer in time is missing.
+    pub(crate) async fn ask_members(&self, nodes: &[NodeRecord]) -> BTreeMap<u64, StatusResponse> {
+        let answers = self.ask_nodes(nodes.to_vec()).await.into_iter().filter_map(|view| view.status.ok());
+        answers.filter_map(|status| Some((status.node.as_ref()?.node_id, status))).collect()
+    }
+
     pub(crate) async fn ask_nodes(&self, records: Vec<NodeRecord>) -> Vec<NodeView> {
         let asked = records.into_iter().map(|record| async move {
-            let address = record.node.as_ref().map(|node| node.address.clone()).unwrap_or_default();
+            let NodeRef { node_id, address } = record.node.clone().unwrap_or_default();
+            if record.state() == node_record::State::Removed {
+                // Whoever is at its address now is another node.
+                return NodeView { record, status: Err(Error::not_found(format!("node {node_id}: it was removed"))) };
+            }
             let status = self.router().status_of(&address, Instant::now() + NODE_TIMEOUT).await;
             NodeView { record, status }
         });

@@ -3,13 +3,13 @@
 //! The leader may change in the middle of a step, and two reconcilers may act at once for a moment: every step is idempotent, and what is
 //! written into the directory is conditional on what was read. Which node leads is therefore a matter of economy, not of safety.
 
-mod brief;
+pub mod members;
 pub mod plan;
 
 use crate::admin;
 use crate::operator::Operator;
 use crate::{condition, operation};
-use brief::brief;
+use members::{Members, Silence};
 use metadb_proto::Error;
 use metadb_proto::directory::{self, DIRECTORY_GROUP};
 use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, group_record};
@@ -38,13 +38,15 @@ pub struct Reconciler {
     node: NodeRef,
     tenants_seen: Option<Instant>,
     leader_moved: Option<Instant>,
+    /// Since when nodes have not answered. A new reconciler begins to count anew: it may have been the one that was cut off.
+    silent_since: BTreeMap<u64, Instant>,
 }
 
 impl Reconciler {
     /// For this node, with its own rights.
     #[must_use]
     pub fn new(operator: Operator, node: NodeRef) -> Self {
-        Reconciler { operator, node, tenants_seen: None, leader_moved: None }
+        Reconciler { operator, node, tenants_seen: None, leader_moved: None, silent_since: BTreeMap::new() }
     }
 
     /// Works until it is dropped.
@@ -68,21 +70,18 @@ impl Reconciler {
     /// Whatever kept it from looking; a step that fails is logged and comes again.
     pub async fn round(&mut self) -> Result<usize, Error> {
         if !self.leads_directory().await {
+            self.silent_since.clear();
             return Ok(0);
         }
         let records = self.records().await?;
-        let answers = self.operator.ask_nodes(records.nodes.clone()).await;
-        let statuses: BTreeMap<u64, v1::StatusResponse> = answers
-            .into_iter()
-            .filter_map(|view| view.status.ok())
-            .filter_map(|status| Some((status.node.as_ref()?.node_id, status)))
-            .collect();
+        let statuses = self.operator.ask_members(&records.nodes).await;
+        let silence = self.silence(&records, &statuses);
         let mut done = 0;
-        for step in plan(&records, &statuses) {
-            match tokio::time::timeout(STEP, self.take(&step, &records)).await {
+        for step in plan(&records, &statuses, &silence) {
+            match tokio::time::timeout(STEP, self.take(&step)).await {
                 Ok(Ok(taken)) => done += usize::from(taken),
-                Ok(Err(error)) => tracing::warn!(step = brief(&step), %error, "step failed; it comes again"),
-                Err(_) => tracing::warn!(step = brief(&step), "step took too long; it comes again"),
+                Ok(Err(error)) => tracing::warn!(%step, %error, "step failed; it comes again"),
+                Err(_) => tracing::warn!(%step, "step took too long; it comes again"),
             }
         }
         Ok(done)
@@ -92,6 +91,15 @@ impl Reconciler {
         let status = self.operator.router().status_of(&self.node.address, Instant::now() + OWN_STATUS).await;
         let leads = |group: &v1::GroupStatus| group.group_id == DIRECTORY_GROUP && group.role() == Role::Leader;
         status.is_ok_and(|status| status.groups.iter().any(leads))
+    }
+
+    /// For how long the nodes have been silent that did not answer now.
+    fn silence(&mut self, records: &Records, statuses: &BTreeMap<u64, v1::StatusResponse>) -> Silence {
+        let now = Instant::now();
+        let known = records.nodes.iter().filter_map(|node| node.node.as_ref()).map(|node| node.node_id);
+        let silent: Vec<u64> = known.filter(|id| !statuses.contains_key(id)).collect();
+        self.silent_since.retain(|id, _| silent.contains(id));
+        silent.into_iter().map(|id| (id, now - *self.silent_since.entry(id).or_insert(now))).collect()
     }
 
     async fn records(&mut self) -> Result<Records, Error> {
@@ -106,11 +114,17 @@ impl Reconciler {
     }
 
     /// Takes one step; false if there was a reason to leave it.
-    async fn take(&mut self, step: &Step, records: &Records) -> Result<bool, Error> {
+    async fn take(&mut self, step: &Step) -> Result<bool, Error> {
         let until = Instant::now() + STEP;
         match step {
-            Step::GrowDirectory { added, voters, through } => self.grow((DIRECTORY_GROUP, *through), added, voters, until).await?,
-            Step::RecordDirectory { voters } => self.record_directory(voters, records).await?,
+            Step::AddLearners { group_id, added, members, through } => {
+                self.add_learners((*group_id, *through), added, members, until).await?
+            }
+            Step::SetMembers { group_id, members } => self.set_members(*group_id, members, until).await?,
+            Step::HandOver { group_id, node_id } => self.operator.transfer_leader(*group_id, *node_id).await?,
+            Step::RecordMembers { before, after } => self.record_members(before.as_ref(), after).await?,
+            Step::GiveUpNode { node, silent } => self.operator.give_up(node, *silent).await?,
+            Step::FinishRemoval { node } => self.operator.finish_removal(node).await?,
             Step::DefineGroups { groups } => self.define_groups(groups).await?,
             Step::FormGroup { group } => self.form_group(group, until).await?,
             Step::RaiseTenants { tenants } => self.operator.raise_tenants(tenants, until).await?,
@@ -121,11 +135,15 @@ impl Reconciler {
                 self.operator.router().at_node(node, until, &call).await?;
             }
             Step::Rebuild { group_id, node, ticket, voters, learners } => {
-                let members = v1::ChangeMembersRequest { group_id: *group_id, voters: voters.clone(), learners: learners.clone() };
+                let members = v1::ChangeMembersRequest {
+                    group_id: *group_id,
+                    voters: voters.clone(),
+                    learners: learners.clone(),
+                    ..Default::default()
+                };
                 let wipe = v1::RebuildReplicaRequest { group_id: *group_id, ticket: *ticket };
                 self.rebuild(node, members, wipe, until).await?;
             }
-            Step::Refill { group_id, added, voters, through } => self.grow((*group_id, *through), added, voters, until).await?,
             Step::LeaveFull { group_id, node_id } => self.operator.transfer_leader(*group_id, *node_id).await?,
             Step::MoveLeader { group_id, node_id } => {
                 if self.leader_moved.is_some_and(|moved| moved.elapsed() < LEADER_MOVE) {
@@ -135,25 +153,22 @@ impl Reconciler {
                 self.operator.transfer_leader(*group_id, *node_id).await?;
             }
         }
-        tracing::info!(step = brief(step), "done");
+        tracing::info!(%step, "done");
         Ok(true)
     }
 
-    /// Adds voters to a group whose leader's log reaches through an index.
-    async fn grow(
+    async fn add_learners(
         &self,
         (group_id, silent_through): (u32, u64),
         added: &[NodeRef],
-        voters: &[NodeRef],
+        members: &Members,
         until: Instant,
     ) -> Result<(), Error> {
-        let router = self.operator.router();
         let create = admin::create_replica(v1::CreateReplicaRequest { group_id, silent_through, ..Default::default() });
         for node in added {
-            router.at_node(node, until, &create).await?;
+            self.operator.router().at_node(node, until, &create).await?;
         }
-        let change = v1::ChangeMembersRequest { group_id, voters: voters.to_vec(), learners: Vec::new() };
-        router.at_leader(group_id, until, &admin::change_members(change)).await.map(|_| ())
+        self.set_members(group_id, members, until).await
     }
 
     /// The order is the whole point: the leader confirms that the group goes without the replica, and only then it is wiped.
@@ -169,10 +184,21 @@ impl Reconciler {
         router.at_node(node, until, &admin::rebuild_replica(wipe)).await.map(|_| ())
     }
 
-    async fn record_directory(&self, voters: &[NodeRef], records: &Records) -> Result<(), Error> {
-        let known = records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).cloned();
-        let known = known.unwrap_or_else(|| crate::operator::group_record(DIRECTORY_GROUP, group_record::State::Active, Vec::new()));
-        self.operator.write_group(&GroupRecord { voters: voters.to_vec(), ..known }).await
+    async fn set_members(&self, group_id: u32, members: &Members, until: Instant) -> Result<(), Error> {
+        let Members { voters, learners, seen_at } = members.clone();
+        let change = v1::ChangeMembersRequest { group_id, voters, learners, if_membership_index: Some(seen_at) };
+        self.operator.router().at_leader(group_id, until, &admin::change_members(change)).await.map(|_| ())
+    }
+
+    async fn record_members(&self, before: Option<&GroupRecord>, after: &GroupRecord) -> Result<(), Error> {
+        let key = directory::group_key(after.group_id);
+        let unchanged = match before {
+            Some(before) => condition::value_is(key.clone(), before.encode_to_vec()),
+            None => condition::absent(key.clone()),
+        };
+        self.operator.directory().transact(vec![unchanged], vec![operation::put(key, after.encode_to_vec())]).await?;
+        self.operator.router().map().write().learn_voters(after.group_id, after.voters.clone());
+        Ok(())
     }
 
     async fn define_groups(&self, groups: &[GroupRecord]) -> Result<(), Error> {

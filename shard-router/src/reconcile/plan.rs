@@ -2,13 +2,15 @@
 //!
 //! It never plans two steps whose order matters: each round does what can be done now, and looks again.
 
-mod trouble;
+pub(super) mod trouble;
 
+use super::members::{Members, Placement, Sight, Silence};
 use crate::operator::group_record;
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, TenantRecord};
-use metadb_proto::v1::{group_record as group, tenant_record as tenant};
+use metadb_proto::v1::{group_record as group, node_record, tenant_record as tenant};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A node leads too much when it leads this many groups more than the one that leads fewest: less is not worth an interruption.
 const LEADER_SLACK: usize = 2;
@@ -31,19 +33,49 @@ pub struct Records {
 /// One thing to do. Each may be done twice, and may die anywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Have new nodes hold replicas of the directory, and vote in it.
-    GrowDirectory {
+    /// Have nodes hold replicas of a group that catch up and do not vote yet.
+    AddLearners {
+        /// Of which group.
+        group_id: u32,
         /// The nodes that are new.
         added: Vec<NodeRef>,
-        /// All that shall vote.
-        voters: Vec<NodeRef>,
-        /// How far the leader's log reached.
+        /// All members then.
+        members: Members,
+        /// How far the leader's log reaches: the new replicas are silent until they have as much.
         through: u64,
     },
-    /// Note in the directory who votes in it.
-    RecordDirectory {
-        /// As its leader says.
-        voters: Vec<NodeRef>,
+    /// Make these the members of a group.
+    SetMembers {
+        /// Of which group.
+        group_id: u32,
+        /// All members then.
+        members: Members,
+    },
+    /// Have a leader that is to go hand over.
+    HandOver {
+        /// Of which group.
+        group_id: u32,
+        /// To which voter.
+        node_id: u64,
+    },
+    /// Note in the directory who the members of a group are.
+    RecordMembers {
+        /// What the directory says; nothing, if it is not there.
+        before: Option<GroupRecord>,
+        /// With the members as the group's leader says.
+        after: GroupRecord,
+    },
+    /// Have a node drained that has been silent for longer than the operator allows.
+    GiveUpNode {
+        /// As the directory has it.
+        node: NodeRecord,
+        /// For how long.
+        silent: Duration,
+    },
+    /// Note that a node that leaves holds nothing any more.
+    FinishRemoval {
+        /// As the directory has it.
+        node: NodeRecord,
     },
     /// Write the records of groups to be made.
     DefineGroups {
@@ -90,17 +122,6 @@ pub enum Step {
         /// Who learns without it.
         learners: Vec<NodeRef>,
     },
-    /// Have nodes vote in a group again.
-    Refill {
-        /// Which group.
-        group_id: u32,
-        /// The nodes that lack.
-        added: Vec<NodeRef>,
-        /// All that shall vote.
-        voters: Vec<NodeRef>,
-        /// How far the leader's log reached.
-        through: u64,
-    },
     /// Hand the leadership of a group over, away from a node without room.
     LeaveFull {
         /// Of which group.
@@ -124,10 +145,28 @@ impl std::fmt::Display for Step {
         let nodes = |nodes: &[NodeRef]| nodes.iter().map(|node| node.node_id.to_string()).collect::<Vec<_>>().join(", ");
         let names = |tenants: &[TenantRecord]| tenants.iter().take(SHOWN).map(|tenant| tenant.name.clone()).collect::<Vec<_>>().join(", ");
         match self {
-            Step::GrowDirectory { added, voters, .. } => {
-                write!(f, "add nodes {} to the directory's voters, then {}", nodes(added), nodes(voters))
+            Step::AddLearners { group_id, added, .. } => write!(f, "have nodes {} learn group {group_id}", nodes(added)),
+            Step::SetMembers { group_id, members } if members.learners.is_empty() => {
+                write!(f, "make nodes {} the voters of group {group_id}", nodes(&members.voters))
             }
-            Step::RecordDirectory { voters } => write!(f, "note nodes {} as the directory's voters", nodes(voters)),
+            Step::SetMembers { group_id, members } => {
+                let Members { voters, learners, .. } = members;
+                write!(f, "make nodes {} the voters of group {group_id}, and nodes {} its learners", nodes(voters), nodes(learners))
+            }
+            Step::HandOver { group_id, node_id } => {
+                write!(f, "hand the leadership of group {group_id} to node {node_id}: its leader is to go")
+            }
+            Step::RecordMembers { after, .. } => {
+                write!(f, "note nodes {} as the voters of group {}", nodes(&after.voters), after.group_id)
+            }
+            Step::GiveUpNode { node, silent } => {
+                let id = node.node.as_ref().map_or(0, |node| node.node_id);
+                write!(f, "drain node {id}, which has been silent for {} s", silent.as_secs())
+            }
+            Step::FinishRemoval { node } => {
+                let id = node.node.as_ref().map_or(0, |node| node.node_id);
+                write!(f, "note that node {id} holds nothing any more")
+            }
             Step::DefineGroups { groups } => {
                 let ends = groups.first().zip(groups.last()).map_or((0, 0), |(first, last)| (first.group_id, last.group_id));
                 write!(f, "define {} groups, {} to {}", groups.len(), ends.0, ends.1)
@@ -143,9 +182,6 @@ impl std::fmt::Display for Step {
             Step::Rebuild { group_id, node, voters, .. } => {
                 write!(f, "wipe the replica of group {group_id} on node {}; nodes {} vote without it", node.node_id, nodes(voters))
             }
-            Step::Refill { group_id, added, voters, .. } => {
-                write!(f, "add nodes {} to the voters of group {group_id}, then {}", nodes(added), nodes(voters))
-            }
             Step::LeaveFull { group_id, node_id } => {
                 write!(f, "hand the leadership of group {group_id} to node {node_id}, away from a full disk")
             }
@@ -156,15 +192,14 @@ impl std::fmt::Display for Step {
 
 /// Decides what to do. `statuses` are the answers of the nodes that answered, by node id.
 #[must_use]
-pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Step> {
-    let alive: Vec<NodeRef> =
-        records.nodes.iter().filter_map(|node| node.node.clone()).filter(|node| is_member(node, records, statuses)).collect();
+pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, silence: &Silence) -> Vec<Step> {
+    let alive = alive(records, statuses);
     let mut steps = trouble::rebuild(statuses);
     steps.extend(level_steps(records, statuses, &alive));
     steps.extend(trouble::evacuate(statuses));
-    steps.extend(trouble::refill(records, statuses, &alive));
-    steps.extend(directory_step(records, statuses, &alive));
-    steps.extend(define_groups(records, &alive));
+    steps.extend(Sight { records, statuses, silence, alive: &alive }.steps());
+    let staying: Vec<NodeRef> = alive.iter().filter(|node| stays(node, records)).cloned().collect();
+    steps.extend(define_groups(records, &staying));
     let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
     steps.extend(
         creating
@@ -180,10 +215,28 @@ pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<
     let deleting = records.tenants.iter().filter(|tenant| tenant.state() == tenant::State::Deleting);
     steps.extend(deleting.map(|tenant| Step::FinishDelete { tenant: tenant.clone() }));
     if steps.is_empty() {
-        let with_room = alive.iter().filter(|node| statuses.get(&node.node_id).is_some_and(trouble::has_room));
+        let with_room = staying.iter().filter(|node| statuses.get(&node.node_id).is_some_and(trouble::has_room));
         steps.extend(spread_leaders(records, statuses, &with_room.cloned().collect::<Vec<_>>()));
     }
     steps
+}
+
+/// Where the replicas of each group are and where they shall be, as [`plan`] goes about it.
+#[must_use]
+pub fn placements(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Placement> {
+    let alive = alive(records, statuses);
+    Sight { records, statuses, silence: &Silence::new(), alive: &alive }.placements()
+}
+
+/// The nodes that answer as what they are, but for those that were removed.
+fn alive(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<NodeRef> {
+    let here = records.nodes.iter().filter(|node| node.state() != node_record::State::Removed).filter_map(|node| node.node.clone());
+    here.filter(|node| is_member(node, records, statuses)).collect()
+}
+
+fn stays(node: &NodeRef, records: &Records) -> bool {
+    let is_it = |record: &&NodeRecord| record.node.as_ref() == Some(node);
+    records.nodes.iter().find(is_it).is_some_and(|record| record.state() == node_record::State::Active)
 }
 
 /// Alive, at the address that the directory has, and of this cluster.
@@ -201,7 +254,8 @@ fn level_steps(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, aliv
         let node = node.node.as_ref().filter(|node| alive.contains(node))?;
         u16::try_from(statuses.get(&node.node_id)?.newest_level).ok()
     };
-    let newest = records.nodes.iter().map(|node| known(node).unwrap_or(0)).min().unwrap_or(0);
+    let here = records.nodes.iter().filter(|node| node.state() != node_record::State::Removed);
+    let newest = here.map(|node| known(node).unwrap_or(0)).min().unwrap_or(0);
     let untold = |node: &&NodeRef| {
         let status = statuses.get(&node.node_id);
         status.is_some_and(|status| status.feature_level < in_force.into() && status.newest_level >= in_force.into())
@@ -211,30 +265,6 @@ fn level_steps(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, aliv
         steps.push(Step::RaiseLevel { level: newest });
     }
     steps
-}
-
-fn directory_step(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Option<Step> {
-    let leader = leader_of(DIRECTORY_GROUP, statuses)?;
-    let mut voters = leader.1.voters.clone();
-    voters.sort_by_key(|voter| voter.node_id);
-    let fit = |node: &&NodeRef| !trouble::is_quarantined(DIRECTORY_GROUP, node.node_id, statuses);
-    let candidates = alive.iter().filter(fit).filter(|node| !voters.iter().any(|voter| voter.node_id == node.node_id));
-    let wanted = directory_size(records.cluster.replicas as usize, voters.len() + candidates.clone().count());
-    if wanted > voters.len() {
-        let added: Vec<NodeRef> = candidates.take(wanted - voters.len()).cloned().collect();
-        voters.extend(added.iter().cloned());
-        voters.sort_by_key(|voter| voter.node_id);
-        return Some(Step::GrowDirectory { added, voters, through: leader.1.last_log_index });
-    }
-    let mut recorded =
-        records.groups.iter().find(|group| group.group_id == DIRECTORY_GROUP).map(|group| group.voters.clone()).unwrap_or_default();
-    recorded.sort_by_key(|voter| voter.node_id);
-    (recorded != voters).then_some(Step::RecordDirectory { voters })
-}
-
-/// As many voters as wanted; until there are enough nodes an odd number, because an even one tolerates no more failures and needs more votes.
-fn directory_size(replicas: usize, nodes: usize) -> usize {
-    if nodes >= replicas { replicas } else { nodes - usize::from(nodes.is_multiple_of(2) && nodes > 0) }
 }
 
 fn define_groups(records: &Records, alive: &[NodeRef]) -> Option<Step> {
@@ -272,7 +302,7 @@ pub(crate) fn first_leader(group: &GroupRecord) -> Option<&NodeRef> {
     group.voters.get(turn)
 }
 
-fn leader_of(group_id: u32, statuses: &BTreeMap<u64, StatusResponse>) -> Option<(u64, &GroupStatus)> {
+pub(super) fn leader_of(group_id: u32, statuses: &BTreeMap<u64, StatusResponse>) -> Option<(u64, &GroupStatus)> {
     let groups = statuses.iter().flat_map(|(node_id, status)| status.groups.iter().map(move |group| (*node_id, group)));
     groups.filter(|(_, group)| group.group_id == group_id && group.role() == Role::Leader).max_by_key(|(_, group)| group.term)
 }

@@ -48,6 +48,7 @@ impl Identity {
                 initial_groups: super::GROUPS,
                 // Born at the oldest, so that each run raises it.
                 feature_level: level::OLDEST.into(),
+                ..ClusterRecord::default()
             };
             patiently("makes the cluster", || operator.bootstrap(cluster.clone(), node.clone())).await;
         }

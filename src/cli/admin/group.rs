@@ -1,6 +1,7 @@
 //! `cairn admin group`.
 
-use super::status;
+use super::change::How;
+use super::{members, status};
 use crate::cli::connection::Session;
 use crate::failure::{Code, Failure};
 use crate::output::{Output, Show};
@@ -12,7 +13,10 @@ const EXAMPLES: &str = "\
 Examples:
   cairn admin group list
   cairn admin group show 3
-  cairn admin group show 0 -o yaml       the directory";
+  cairn admin group show 0 -o yaml       the directory
+  cairn admin group members 3
+  cairn admin group replicas 5
+  cairn admin group transfer-leader 3 2";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -31,6 +35,41 @@ enum Verb {
     Show {
         /// Its number; 0 is the directory.
         group: u32,
+    },
+    /// Show who holds a group, with role and lag; or add a learner, promote it, remove a member.
+    #[command(
+        args_conflicts_with_subcommands = false,
+        after_help = "Examples:\n  cairn admin group members 3\n  cairn admin group members 3 add-learner 4\n  cairn admin group members 3 promote 4\n  cairn admin group members 3 remove 2 --dry-run\n  cairn admin group members 3 automatic"
+    )]
+    Members {
+        /// Its number; 0 is the directory.
+        group: u32,
+        #[command(subcommand)]
+        verb: Option<members::Verb>,
+    },
+    /// Show how many replicas each group has, or change it: groups grow and shrink while they work.
+    #[command(
+        after_help = "Examples:\n  cairn admin group replicas\n  cairn admin group replicas 5 --dry-run\n  cairn admin group replicas 3"
+    )]
+    Replicas {
+        /// How many: 1, 3, 5 or 7.
+        replicas: Option<u32>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Hand the leadership of a group to another of its voters.
+    #[command(
+        name = "transfer-leader",
+        after_help = "Examples:\n  cairn admin group transfer-leader 3 2\n  cairn admin group transfer-leader 0 2 --dry-run"
+    )]
+    TransferLeader {
+        /// Its number; 0 is the directory.
+        group: u32,
+        /// The node that shall lead.
+        node: u64,
+        /// Show what would be done, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -150,12 +189,21 @@ impl Show for Replicas {
 
 impl Group {
     pub(super) async fn run(self, session: &Session, output: Output) -> Result<(), Failure> {
+        let verb = match self.verb {
+            Verb::Members { group, verb } => return members::run(session, output, group, verb).await,
+            Verb::Replicas { replicas, how } => return members::replicas(session, output, replicas, how).await,
+            Verb::TransferLeader { group, node, dry_run } => {
+                return members::transfer_leader(session, output, group, node, dry_run).await;
+            }
+            verb @ (Verb::List | Verb::Show { .. }) => verb,
+        };
         let cluster = status::gathered(session).await?;
         let answers = cluster.nodes.iter().filter_map(|node| node.status.as_ref().ok());
         let replicas: Vec<(u64, &GroupStatus)> = answers
             .flat_map(|status| status.groups.iter().map(move |group| (status.node.as_ref().map_or(0, |node| node.node_id), group)))
             .collect();
-        match self.verb {
+        match verb {
+            Verb::Members { .. } | Verb::Replicas { .. } | Verb::TransferLeader { .. } => Ok(()),
             Verb::List => output.show(&Rows(cluster.groups.iter().map(|group| row(&group.record, &replicas)).collect())),
             Verb::Show { group } => {
                 let of_group = replicas.iter().filter(|(_, status)| status.group_id == group);

@@ -1,8 +1,10 @@
 //! `cairn admin`: the operator's view and hands.
 
+mod change;
 mod group;
 mod key;
 mod kv;
+mod members;
 mod node;
 mod service;
 mod setting;

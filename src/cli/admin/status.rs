@@ -12,7 +12,7 @@ use crate::output::{self, Format, Output, Show, size};
 use clap::Args;
 use doors::Waiting;
 use gather::{Endpoint, Gathered};
-use metadb_proto::v1::{Role, StatusResponse};
+use metadb_proto::v1::{Role, StatusResponse, node_record};
 use problems::Problem;
 use serde::Serialize;
 use shard_router::operator::{ClusterStatus, NodeView};
@@ -76,6 +76,10 @@ struct NodeRow {
     data_bytes: u64,
     settings_revision: u64,
     labels: BTreeMap<String, String>,
+    /// Whether it holds replicas, hands them over, or was removed.
+    membership: &'static str,
+    /// Why it leaves.
+    reason: String,
     /// Why it did not answer.
     problem: String,
 }
@@ -90,7 +94,13 @@ impl Show for Nodes {
             let known = |text: String| if node.up { text } else { "-".to_owned() };
             vec![
                 node.id.to_string(),
-                if node.up { "up".into() } else { "down".to_owned() },
+                match (node.membership, node.up) {
+                    ("active", true) => "up".to_owned(),
+                    ("active", false) => "down".to_owned(),
+                    ("leaving", true) => "up, leaving".to_owned(),
+                    ("leaving", false) => "down, leaving".to_owned(),
+                    (other, _) => other.to_owned(),
+                },
                 node.address.clone(),
                 node.s3.clone(),
                 known(node.replicas.to_string()),
@@ -153,6 +163,10 @@ fn tell(overview: &Overview) -> Result<(), Failure> {
         None => "tenants not known".to_owned(),
     };
     output::line(&format!("\ncluster {cluster_id}: {groups} groups, {tenants}, feature level {feature_level}"))?;
+    for node in overview.nodes.0.iter().filter(|node| node.up && node.membership == "leaving") {
+        let contents = "copies of file contents on it stay where they are";
+        output::line(&format!("node {} leaves ({}): {} replicas on it; {contents}", node.id, node.reason, node.replicas))?;
+    }
     overview.switched_off.iter().try_for_each(|off| output::line(off))?;
     doors::lines(&overview.waiting).iter().try_for_each(|line| output::line(line))?;
     overview.problems.iter().try_for_each(|problem| output::line(&problem.message))
@@ -189,6 +203,12 @@ fn row(view: &NodeView) -> NodeRow {
         settings_revision: of(|status| status.settings_revision),
         labels: record.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         problem: view.status.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+        membership: match record.state() {
+            node_record::State::Active => "active",
+            node_record::State::Leaving => "leaving",
+            node_record::State::Removed => "removed",
+        },
+        reason: record.reason.clone(),
     }
 }
 

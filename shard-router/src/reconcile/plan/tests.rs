@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// With nobody silent for long.
+fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Step> {
+    super::plan(records, statuses, &Silence::new())
+}
+
 fn node(node_id: u64) -> NodeRef {
     NodeRef { node_id, address: format!("n{node_id}:1") }
 }
@@ -13,7 +18,7 @@ fn records(nodes: u64, groups: Vec<GroupRecord>) -> Records {
 }
 
 fn record(group_id: u32, state: group::State, voters: &[u64]) -> GroupRecord {
-    GroupRecord { group_id, state: state.into(), voters: voters.iter().map(|id| node(*id)).collect(), created_at_ms: 0 }
+    GroupRecord { group_id, state: state.into(), voters: voters.iter().map(|id| node(*id)).collect(), ..Default::default() }
 }
 
 /// Statuses of nodes that are alive; `led` says which node leads a group, all voters follow.
@@ -43,7 +48,8 @@ fn one_node_of_three_waits_and_so_do_two() {
 fn three_nodes_share_the_directory_and_get_their_groups() {
     let three = records(3, vec![record(0, group::State::Active, &[1])]);
     let steps = plan(&three, &statuses(&[1, 2, 3], &[(0, 1)], &[1]));
-    assert_eq!(steps[0], Step::GrowDirectory { added: vec![node(2), node(3)], voters: vec![node(1), node(2), node(3)], through: 0 });
+    let members = Members { voters: vec![node(1)], learners: vec![node(2), node(3)], seen_at: 0 };
+    assert_eq!(steps[0], Step::AddLearners { group_id: 0, added: vec![node(2), node(3)], members, through: 0 });
     let Step::DefineGroups { groups } = &steps[1] else { panic!("{steps:?}") };
     assert_eq!(groups.iter().map(|g| g.group_id).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert!(groups.iter().all(|g| g.voters.len() == 3 && g.state() == group::State::Creating));
@@ -66,7 +72,8 @@ fn voters_that_changed_are_noted() {
     let known = records(3, std::iter::once(record(0, group::State::Active, &[1])).chain(groups).collect());
     let led = [(0, 1), (1, 1), (2, 2), (3, 3), (4, 1)];
     let steps = plan(&known, &statuses(&[1, 2, 3], &led, &[1, 2, 3]));
-    assert_eq!(steps, vec![Step::RecordDirectory { voters: vec![node(1), node(2), node(3)] }]);
+    let [Step::RecordMembers { before: Some(before), after }] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!((before, &after.voters), (&known.groups[0], &vec![node(1), node(2), node(3)]));
 }
 
 #[test]

@@ -4,9 +4,8 @@
 //! * A replica in quarantine is removed from its group, wiped, and added again by the steps that fill groups up. It is removed only while a
 //!   majority of those that remain is well: a group that has lost its majority is left as it is, for a person.
 
-use super::{Records, Step, can_lead, leader_of};
-use metadb_proto::directory::DIRECTORY_GROUP;
-use metadb_proto::v1::{GroupStatus, NodeRef, Role, Room, StatusResponse, group_record as group};
+use super::{Step, can_lead, leader_of};
+use metadb_proto::v1::{GroupStatus, NodeRef, Role, Room, StatusResponse};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Statuses = BTreeMap<u64, StatusResponse>;
@@ -21,7 +20,7 @@ fn replica(group_id: u32, node_id: u64, statuses: &Statuses) -> Option<&GroupSta
 }
 
 /// Whether a node says that its replica of a group can't be trusted.
-pub(super) fn is_quarantined(group_id: u32, node_id: u64, statuses: &Statuses) -> bool {
+pub(in crate::reconcile) fn is_quarantined(group_id: u32, node_id: u64, statuses: &Statuses) -> bool {
     replica(group_id, node_id, statuses).is_some_and(|replica| replica.rebuild_ticket != 0)
 }
 
@@ -49,25 +48,6 @@ pub(super) fn rebuild(statuses: &Statuses) -> Vec<Step> {
     steps
 }
 
-/// Groups that lack a voter of their record, as after a rebuild. Not the directory, which grows by itself.
-pub(super) fn refill(records: &Records, statuses: &Statuses, alive: &[NodeRef]) -> Vec<Step> {
-    let active = records.groups.iter().filter(|group| group.group_id != DIRECTORY_GROUP && group.state() == group::State::Active);
-    let refill = |record: &metadb_proto::v1::GroupRecord| {
-        let group_id = record.group_id;
-        let (_, leader) = leader_of(group_id, statuses)?;
-        let votes = |node_id: u64| leader.voters.iter().any(|voter| voter.node_id == node_id);
-        let fit = |node: &&NodeRef| alive.contains(node) && !is_quarantined(group_id, node.node_id, statuses);
-        let added: Vec<NodeRef> = record.voters.iter().filter(|node| !votes(node.node_id)).filter(fit).cloned().collect();
-        if added.is_empty() {
-            return None;
-        }
-        let mut voters: Vec<NodeRef> = leader.voters.iter().chain(&added).cloned().collect();
-        voters.sort_by_key(|voter| voter.node_id);
-        Some(Step::Refill { group_id, added, voters, through: leader.last_log_index })
-    };
-    active.filter_map(refill).collect()
-}
-
 /// Leaders on full disks, each to the voter with room that leads least.
 pub(super) fn evacuate(statuses: &Statuses) -> Vec<Step> {
     let mut led: BTreeMap<u64, usize> = BTreeMap::new();
@@ -91,7 +71,7 @@ pub(super) fn evacuate(statuses: &Statuses) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use metadb_proto::v1::{DiskStatus, GroupRecord};
+    use metadb_proto::v1::DiskStatus;
 
     const GROUP: u32 = 3;
 
@@ -134,23 +114,6 @@ mod tests {
         assert_eq!(rebuild(&statuses(&[1], &[1], &[1])), [], "the last copy");
         let five = rebuild(&statuses(&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], &[4, 5]));
         assert!(matches!(&five[..], [Step::Rebuild { ticket: 4, .. }]), "one at a time: {five:?}");
-    }
-
-    fn records(voters: &[u64]) -> Records {
-        let mut record = GroupRecord { group_id: GROUP, voters: nodes(voters), ..Default::default() };
-        record.set_state(group::State::Active);
-        Records { groups: vec![record], ..Default::default() }
-    }
-
-    #[test]
-    fn a_group_that_lacks_a_voter_is_filled_up_again() {
-        let known = records(&[1, 2, 3]);
-        let alive = nodes(&[1, 2, 3]);
-        let step = Step::Refill { group_id: GROUP, added: nodes(&[3]), voters: nodes(&[1, 2, 3]), through: 0 };
-        assert_eq!(refill(&known, &statuses(&[1, 2, 3], &[1, 2], &[]), &alive), [step]);
-        assert_eq!(refill(&known, &statuses(&[1, 2, 3], &[1, 2], &[3]), &alive), [], "not before it is wiped");
-        assert_eq!(refill(&known, &statuses(&[1, 2], &[1, 2], &[]), &nodes(&[1, 2])), [], "not while it is away");
-        assert_eq!(refill(&known, &statuses(&[1, 2, 3], &[1, 2, 3], &[]), &alive), []);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is wrong with a cluster, as a person would say it: a pure function of what was gathered.
 
 use super::gather::Gathered;
-use metadb_proto::v1::{NodeRef, Role, Room, StatusResponse};
+use metadb_proto::v1::{NodeRef, Role, Room, StatusResponse, node_record};
 use serde::Serialize;
 use shard_router::operator::{GroupView, NodeView};
 
@@ -71,7 +71,7 @@ pub(super) fn of(gathered: &Gathered) -> Vec<Problem> {
         let message = format!("the directory does not answer: {why}; what follows is what the nodes know of each other");
         problems.push(problem(Kind::DirectoryUnavailable, None, Some(0), message));
     }
-    for node in &gathered.cluster.nodes {
+    for node in gathered.cluster.nodes.iter().filter(|node| node.record.state() != node_record::State::Removed) {
         let this = node.record.node.clone().unwrap_or_default();
         match &node.status {
             Err(error) => {

@@ -1,0 +1,346 @@
+//! Which nodes hold replicas, and how many: an operator's wishes, written into the directory. The reconciler does what they ask, however
+//! long it takes and whoever leads by then; asking for it again, or for the opposite, is always allowed.
+
+use super::nodes::decode;
+use super::{Operator, PATIENCE};
+use crate::reconcile::members::Placement;
+use crate::reconcile::plan::{self, Records};
+use crate::transaction::Transaction;
+use metadb_proto::v1::{ClusterRecord, GroupRecord, NodeRecord, StatusResponse, node_record};
+use metadb_proto::{Error, directory, level, seam};
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many replicas a group may have: odd numbers, since an even one tolerates no more failures and needs more votes.
+const REPLICAS: [u32; 4] = [1, 3, 5, 7];
+/// Shortest silence after which a node may be given up without being asked: a restart of a machine takes less.
+const GIVE_UP_AT_LEAST: Duration = Duration::from_secs(5);
+/// Most nodes that are read in one transaction.
+const NODES_READ: u32 = 10_000;
+
+/// What an operator wants of the members of a cluster. Everything absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// How many replicas each group shall have.
+    pub replicas: Option<u32>,
+    /// A node that shall leave, and the node that shall get its replicas, if a certain one shall.
+    pub leave: Option<(u64, Option<u64>)>,
+    /// A node that shall hold replicas: one that was asked to leave stays.
+    pub stay: Option<u64>,
+    /// The voters of one group; none: as many as the cluster has replicas, where there is room.
+    pub voters: Option<(u32, Vec<u64>)>,
+    /// The learners of one group beside them.
+    pub learners: Option<(u32, Vec<u64>)>,
+    /// After how long a silent node is drained without being asked; zero: never.
+    pub give_up_after: Option<Duration>,
+}
+
+/// A cluster's records and what its nodes say.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// What the directory says.
+    pub records: Records,
+    /// What the nodes say that answered.
+    pub statuses: BTreeMap<u64, StatusResponse>,
+}
+
+impl Membership {
+    /// Where each group's replicas are, and where they shall be.
+    #[must_use]
+    pub fn placements(&self) -> Vec<Placement> {
+        plan::placements(&self.records, &self.statuses)
+    }
+
+    /// As it would be if a wish were granted.
+    ///
+    /// # Errors
+    /// As [`Operator::wish`].
+    pub fn with(&self, wish: &Wish) -> Result<Self, Error> {
+        let mut records = self.records.clone();
+        let alive = self.alive();
+        grant(&mut records, wish, &alive)?;
+        Ok(Membership { records, statuses: self.statuses.clone() })
+    }
+
+    fn alive(&self) -> Vec<u64> {
+        self.statuses.keys().copied().collect()
+    }
+}
+
+impl Operator {
+    /// The directory's records of members, and what the nodes say.
+    ///
+    /// # Errors
+    /// As [`crate::Client::scan`] on the directory; a node that does not answer is no error.
+    pub async fn membership(&self) -> Result<Membership, Error> {
+        let (cluster, nodes, groups) = (self.cluster().await?, self.nodes().await?, self.groups().await?);
+        let statuses = self.ask_members(&nodes).await;
+        Ok(Membership { records: Records { cluster, nodes, groups, tenants: Vec::new() }, statuses })
+    }
+
+    /// Writes what is wanted into the directory. The reconciler brings the cluster there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a node or a group that the directory does not have; [`Error::Invalid`] for what can't be: too few nodes
+    /// that answer would remain, a number of replicas that groups can't have. It tells what to do instead. As [`crate::Client::transact`].
+    pub async fn wish(&self, wish: &Wish) -> Result<(), Error> {
+        let alive = self.membership().await?.alive();
+        let alive = &alive;
+        self.directory()
+            .run(|tx| async move {
+                let before = read(&tx).await?;
+                let mut after = before.clone();
+                grant(&mut after, wish, alive)?;
+                write(&tx, &before, &after);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Has a node drained that is silent, as an operator would.
+    pub(crate) async fn give_up(&self, node: &NodeRecord, silent: Duration) -> Result<(), Error> {
+        let reason = format!("it had not answered for {} s", silent.as_secs());
+        let change = |now: &mut NodeRecord| leave(now, 0, reason.clone());
+        self.change_node(node, change).await
+    }
+
+    /// Notes that a node that leaves holds nothing any more.
+    pub(crate) async fn finish_removal(&self, node: &NodeRecord) -> Result<(), Error> {
+        let change = |now: &mut NodeRecord| {
+            now.set_state(node_record::State::Removed);
+            now.state_since_ms = seam::unix_ms();
+        };
+        self.change_node(node, change).await
+    }
+
+    /// Changes a node's record, if it is still as it was seen.
+    async fn change_node(&self, seen: &NodeRecord, change: impl Fn(&mut NodeRecord) + Send + Sync) -> Result<(), Error> {
+        let key = directory::node_key(seen.node.as_ref().map_or(0, |node| node.node_id));
+        let (key, change) = (&key, &change);
+        let changed = self.directory().with_deadline(PATIENCE).run(|tx| async move {
+            let Some(row) = tx.get(key.clone()).await? else { return Ok(()) };
+            let mut now: NodeRecord = decode(&row, "node")?;
+            if now == *seen {
+                change(&mut now);
+                tx.put(key.clone(), now.encode_to_vec());
+            }
+            Ok(())
+        });
+        changed.await
+    }
+}
+
+async fn read(tx: &Transaction) -> Result<Records, Error> {
+    let cluster = tx.get(directory::cluster_key()).await?.ok_or_else(|| Error::not_found("the cluster's record"))?;
+    let (from, to) = directory::records("node");
+    let nodes = tx.scan(from, to, NODES_READ).await?;
+    let (from, to) = directory::records("group");
+    let groups = tx.scan(from, to, NODES_READ).await?;
+    Ok(Records {
+        cluster: decode(&cluster, "cluster")?,
+        nodes: nodes.iter().map(|(_, row)| decode(row, "node")).collect::<Result<_, _>>()?,
+        groups: groups.iter().map(|(_, row)| decode(row, "group")).collect::<Result<_, _>>()?,
+        tenants: Vec::new(),
+    })
+}
+
+/// Writes what differs.
+fn write(tx: &Transaction, before: &Records, after: &Records) {
+    if before.cluster != after.cluster {
+        tx.put(directory::cluster_key(), after.cluster.encode_to_vec());
+    }
+    for node in after.nodes.iter().filter(|node| !before.nodes.contains(node)) {
+        tx.put(directory::node_key(node.node.as_ref().map_or(0, |node| node.node_id)), node.encode_to_vec());
+    }
+    for group in after.groups.iter().filter(|group| !before.groups.contains(group)) {
+        tx.put(directory::group_key(group.group_id), group.encode_to_vec());
+    }
+}
+
+pub(super) fn leave(node: &mut NodeRecord, replaced_by: u64, reason: String) {
+    if node.state() == node_record::State::Active {
+        node.set_state(node_record::State::Leaving);
+        node.state_since_ms = seam::unix_ms();
+        node.reason = reason;
+    }
+    node.replaced_by = replaced_by;
+}
+
+/// Changes the records as an operator wishes, or says why that can't be.
+fn grant(records: &mut Records, wish: &Wish, alive: &[u64]) -> Result<(), Error> {
+    let at = records.cluster.feature_level.max(1);
+    if at < u32::from(level::MEMBERS) {
+        // An older build would overlook the wish, and lose it with the next record that it writes.
+        let limit = format!("at least {}, for changes of members: every node must run a build that knows it", level::MEMBERS);
+        return Err(Error::invalid("feature level", limit, at.to_string()));
+    }
+    if let Some(after) = wish.give_up_after {
+        if !after.is_zero() && after < GIVE_UP_AT_LEAST {
+            let limit = format!("0 (never), or at least {} s: a node that restarts is silent too", GIVE_UP_AT_LEAST.as_secs());
+            return Err(Error::invalid("give_up_after", limit, format!("{} ms", after.as_millis())));
+        }
+        records.cluster.replace_dead_after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    }
+    if let Some(replicas) = wish.replicas {
+        if !REPLICAS.contains(&replicas) {
+            return Err(Error::invalid("replicas", "1, 3, 5 or 7", replicas.to_string()));
+        }
+        records.cluster.replicas = replicas;
+    }
+    if let Some((node_id, replaced_by)) = wish.leave {
+        if let Some(new) = replaced_by {
+            check_successor(records, node_id, new, alive)?;
+        }
+        leave(find_node(records, node_id)?, replaced_by.unwrap_or(0), "an operator asked for it".to_owned());
+    }
+    if let Some(node_id) = wish.stay {
+        stay(find_node(records, node_id)?)?;
+    }
+    for (wanted, is_voters) in [(&wish.voters, true), (&wish.learners, false)] {
+        let Some((group_id, nodes)) = wanted else { continue };
+        nodes.iter().try_for_each(|id| check_member(records, *id))?;
+        let group = find_group(records, *group_id)?;
+        if is_voters { &mut group.wanted_voters } else { &mut group.wanted_learners }.clone_from(nodes);
+    }
+    if wish.replicas.is_some() || wish.leave.is_some() {
+        enough_nodes(records, alive)?;
+    }
+    Ok(())
+}
+
+fn find_node(records: &mut Records, node_id: u64) -> Result<&mut NodeRecord, Error> {
+    let found = records.nodes.iter_mut().find(|record| record.node.as_ref().is_some_and(|node| node.node_id == node_id));
+    found.ok_or_else(|| Error::not_found(format!("node {node_id}")))
+}
+
+fn find_group(records: &mut Records, group_id: u32) -> Result<&mut GroupRecord, Error> {
+    let found = records.groups.iter_mut().find(|group| group.group_id == group_id);
+    found.ok_or_else(|| Error::not_found(format!("group {group_id}")))
+}
+
+fn stay(node: &mut NodeRecord) -> Result<(), Error> {
+    match node.state() {
+        node_record::State::Active => Ok(()),
+        node_record::State::Removed => {
+            let id = node.node.as_ref().map_or(0, |node| node.node_id);
+            Err(Error::invalid(
+                "node",
+                "active or leaving: one that was removed joins anew, with an empty data folder",
+                format!("{id}, removed"),
+            ))
+        }
+        node_record::State::Leaving => {
+            node.set_state(node_record::State::Active);
+            node.state_since_ms = seam::unix_ms();
+            (node.replaced_by, node.reason) = (0, String::new());
+            Ok(())
+        }
+    }
+}
+
+fn check_member(records: &mut Records, node_id: u64) -> Result<(), Error> {
+    match find_node(records, node_id)?.state() {
+        node_record::State::Active => Ok(()),
+        node_record::State::Leaving | node_record::State::Removed => {
+            Err(Error::invalid("node", "a node that stays", format!("{node_id}, which leaves or was removed")))
+        }
+    }
+}
+
+fn check_successor(records: &mut Records, old: u64, new: u64, alive: &[u64]) -> Result<(), Error> {
+    if old == new {
+        return Err(Error::invalid("new", format!("another node than {old}"), new.to_string()));
+    }
+    check_member(records, new)?;
+    if alive.contains(&new) {
+        return Ok(());
+    }
+    Err(Error::invalid("new", "a node that answers: start it, and ask again when `cairn admin node list` shows it up", new.to_string()))
+}
+
+/// Whether all replicas have a node to be on.
+fn enough_nodes(records: &Records, alive: &[u64]) -> Result<(), Error> {
+    let ClusterRecord { replicas, .. } = records.cluster;
+    let staying = records.nodes.iter().filter(|node| node.state() == node_record::State::Active);
+    let answering = staying.filter(|record| record.node.as_ref().is_some_and(|node| alive.contains(&node.node_id))).count();
+    if answering >= replicas as usize {
+        return Ok(());
+    }
+    let limit = format!(
+        "at least {replicas}, one per replica: start another node with `cairn node --join`, or ask for fewer replicas in the same command"
+    );
+    Err(Error::invalid("nodes that stay and answer", limit, answering.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metadb_proto::v1::NodeRef;
+
+    fn records(nodes: u64, replicas: u32) -> Records {
+        let node = |node_id| NodeRecord { node: Some(NodeRef { node_id, address: format!("n{node_id}:1") }), ..Default::default() };
+        let cluster = ClusterRecord { replicas, feature_level: level::MEMBERS.into(), ..Default::default() };
+        Records { cluster, nodes: (1..=nodes).map(node).collect(), groups: vec![GroupRecord::default()], tenants: Vec::new() }
+    }
+
+    fn state(records: &Records, at: usize) -> node_record::State {
+        records.nodes[at].state()
+    }
+
+    #[test]
+    fn nothing_is_wished_while_a_node_may_overlook_it() {
+        let mut old = records(4, 3);
+        old.cluster.feature_level = u32::from(level::MEMBERS) - 1;
+        let refused = grant(&mut old, &Wish { leave: Some((4, None)), ..Wish::default() }, &[1, 2, 3, 4]).expect_err("an old cluster");
+        assert!(refused.to_string().contains("every node must run"), "{refused}");
+        assert_eq!(old.nodes[3].state(), node_record::State::Active);
+    }
+
+    #[test]
+    fn a_node_may_leave_only_if_enough_stay_that_answer() {
+        let leave = Wish { leave: Some((3, None)), ..Wish::default() };
+        let refused = grant(&mut records(3, 3), &leave, &[1, 2, 3]).expect_err("two stay");
+        assert!(refused.to_string().contains("at least 3") && refused.to_string().contains("--join"), "{refused}");
+        assert!(grant(&mut records(4, 3), &leave, &[1, 2, 3]).is_err(), "four stay, one of them is silent");
+        let mut four = records(4, 3);
+        grant(&mut four, &leave, &[1, 2, 4]).expect("a dead node may leave");
+        assert_eq!(state(&four, 2), node_record::State::Leaving);
+        let mut three = records(3, 3);
+        grant(&mut three, &Wish { replicas: Some(1), ..leave }, &[1, 2, 3]).expect("with fewer replicas");
+        assert_eq!(three.cluster.replicas, 1);
+    }
+
+    #[test]
+    fn a_node_is_taken_back_while_it_leaves_and_not_after() {
+        let (mut four, all) = (records(4, 3), [1, 2, 3, 4]);
+        grant(&mut four, &Wish { leave: Some((4, Some(3))), ..Wish::default() }, &all).expect("leaves");
+        assert_eq!(four.nodes[3].replaced_by, 3);
+        grant(&mut four, &Wish { stay: Some(4), ..Wish::default() }, &all).expect("stays");
+        assert_eq!((state(&four, 3), four.nodes[3].replaced_by), (node_record::State::Active, 0));
+        four.nodes[3].set_state(node_record::State::Removed);
+        assert!(grant(&mut four, &Wish { stay: Some(4), ..Wish::default() }, &all).is_err());
+        assert!(grant(&mut four, &Wish { voters: Some((0, vec![4])), ..Wish::default() }, &all).is_err());
+    }
+
+    #[test]
+    fn a_successor_is_another_node_that_stays_and_answers() {
+        let replace =
+            |old, new, alive: &[u64]| grant(&mut records(4, 3), &Wish { leave: Some((old, Some(new))), ..Wish::default() }, alive);
+        replace(2, 4, &[1, 3, 4]).expect("a dead one is replaced");
+        assert!(replace(2, 2, &[1, 2, 3, 4]).is_err());
+        assert!(replace(2, 4, &[1, 2, 3]).is_err(), "the new one does not answer");
+        assert!(matches!(replace(2, 9, &[1, 2, 3]), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn numbers_of_replicas_are_odd_and_patience_is_not_too_short() {
+        for replicas in [0, 2, 4, 9] {
+            assert!(grant(&mut records(9, 3), &Wish { replicas: Some(replicas), ..Wish::default() }, &[1, 2, 3]).is_err());
+        }
+        let after = |ms| grant(&mut records(3, 3), &Wish { give_up_after: Some(Duration::from_millis(ms)), ..Wish::default() }, &[]);
+        assert!(after(100).is_err());
+        after(0).expect("never");
+        after(300_000).expect("five minutes");
+    }
+}

@@ -1,0 +1,296 @@
+//! A model of a cluster that does what is planned, and refuses what would lose data: from any state, planning ends where it shall.
+
+use super::*;
+use crate::reconcile::plan::{placements, plan};
+use metadb_proto::v1::{ClusterRecord, Role};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+struct Replicas {
+    leader: u64,
+    voters: BTreeSet<u64>,
+    learners: BTreeSet<u64>,
+    index: u64,
+}
+
+/// Groups that do as they are told, on nodes that may be dead.
+#[derive(Debug, Clone)]
+struct Model {
+    records: Records,
+    groups: BTreeMap<u32, Replicas>,
+    dead: BTreeSet<u64>,
+}
+
+fn node(id: u64) -> NodeRef {
+    NodeRef { node_id: id, address: format!("n{id}:1") }
+}
+
+impl Model {
+    fn new(nodes: u64, replicas: u32, groups: u32) -> Self {
+        let cluster = ClusterRecord { cluster_id: "c".into(), replicas, initial_groups: groups, ..Default::default() };
+        let nodes = (1..=nodes).map(|id| NodeRecord { node: Some(node(id)), ..Default::default() }).collect();
+        let first = Replicas { leader: 1, voters: [1].into(), learners: BTreeSet::new(), index: 0 };
+        let records = Records { cluster, nodes, ..Records::default() };
+        Model { records, groups: [(0, first)].into(), dead: BTreeSet::new() }
+    }
+
+    fn alive(&self) -> impl Iterator<Item = u64> {
+        self.records.nodes.iter().map(id_of).filter(|id| !self.dead.contains(id))
+    }
+
+    fn answering(&self, group: &Replicas) -> BTreeSet<u64> {
+        group.voters.union(&group.learners).copied().filter(|id| !self.dead.contains(id)).collect()
+    }
+
+    /// A group whose leader died elects another, if a majority lives.
+    fn elect(&mut self) {
+        let dead = self.dead.clone();
+        for group in self.groups.values_mut() {
+            let living: Vec<u64> = group.voters.iter().copied().filter(|id| !dead.contains(id)).collect();
+            if dead.contains(&group.leader) && living.len() * 2 > group.voters.len() {
+                group.leader = living[0];
+            }
+        }
+    }
+
+    fn statuses(&self) -> BTreeMap<u64, StatusResponse> {
+        let of = |id: u64| {
+            let led = self.groups.iter().filter(|(_, group)| group.leader == id);
+            let groups = led.map(|(group_id, group)| GroupStatus {
+                group_id: *group_id,
+                role: Role::Leader.into(),
+                term: 1,
+                voters: group.voters.iter().map(|id| node(*id)).collect(),
+                learners: group.learners.iter().map(|id| node(*id)).collect(),
+                membership_index: group.index,
+                last_log_index: 100,
+                matched: self.answering(group).into_iter().map(|id| (id, 100)).collect(),
+                answering: self.answering(group).into_iter().collect(),
+                ..Default::default()
+            });
+            StatusResponse { node: Some(node(id)), cluster_id: "c".into(), groups: groups.collect(), ..Default::default() }
+        };
+        self.alive().map(|id| (id, of(id))).collect()
+    }
+
+    fn silence(&self) -> Silence {
+        self.dead.iter().map(|id| (*id, Duration::from_secs(600))).collect()
+    }
+
+    fn record(&mut self, node_id: u64) -> &mut NodeRecord {
+        self.records.nodes.iter_mut().find(|record| id_of(record) == node_id).expect("a node of the model")
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::AddLearners { group_id, added, members, .. } => {
+                assert!(added.iter().all(|node| !self.dead.contains(&node.node_id)), "a dead node gets no replica: {added:?}");
+                self.set(group_id, &members);
+            }
+            Step::SetMembers { group_id, members } => self.set(group_id, &members),
+            Step::HandOver { group_id, node_id } | Step::MoveLeader { group_id, node_id } => {
+                assert!(!self.dead.contains(&node_id), "a dead node does not lead");
+                let group = self.groups.get_mut(&group_id).expect("a group of the model");
+                assert!(group.voters.contains(&node_id), "only a voter leads");
+                group.leader = node_id;
+            }
+            Step::RecordMembers { after, .. } => {
+                self.records.groups.retain(|group| group.group_id != after.group_id);
+                self.records.groups.push(after);
+            }
+            Step::FinishRemoval { node } => {
+                let id = id_of(&node);
+                let holds = self.groups.values().any(|group| group.voters.contains(&id) || group.learners.contains(&id));
+                assert!(!holds, "node {id} still holds a replica");
+                self.record(id).set_state(node_record::State::Removed);
+            }
+            Step::GiveUpNode { node, .. } => self.record(id_of(&node)).set_state(node_record::State::Leaving),
+            Step::DefineGroups { groups } => self.records.groups.extend(groups),
+            Step::FormGroup { group } => {
+                let voters = ids(&group.voters);
+                let leader = *voters.first().expect("voters");
+                self.groups.insert(group.group_id, Replicas { leader, voters, learners: BTreeSet::new(), index: 1 });
+                let record = self.records.groups.iter_mut().find(|known| known.group_id == group.group_id).expect("defined");
+                record.set_state(group::State::Active);
+            }
+            Step::RaiseTenants { .. }
+            | Step::FinishDelete { .. }
+            | Step::RaiseLevel { .. }
+            | Step::TellLevel { .. }
+            | Step::Rebuild { .. }
+            | Step::LeaveFull { .. } => unreachable!("the model has no tenants"),
+        }
+    }
+
+    /// As a group does it: refused if decided on other members; impossible without majorities.
+    fn set(&mut self, group_id: u32, members: &Members) {
+        let group = self.groups[&group_id].clone();
+        assert_eq!(members.seen_at, group.index, "decided on the members in force");
+        let (voters, learners) = (ids(&members.voters), ids(&members.learners));
+        let lives = |set: &BTreeSet<u64>| set.iter().filter(|id| !self.dead.contains(id)).count() * 2 > set.len();
+        assert!(lives(&group.voters) && lives(&voters), "{group:?} -> {voters:?} with {:?} dead", self.dead);
+        let caught_up = voters.difference(&group.voters).all(|id| group.learners.contains(id) && !self.dead.contains(id));
+        assert!(caught_up, "{voters:?} were not all learners that live: {group:?}");
+        assert!(voters.contains(&group.leader), "the leader {} would remove itself: {voters:?}", group.leader);
+        assert!(voters.is_disjoint(&learners));
+        self.groups.insert(group_id, Replicas { leader: group.leader, voters, learners, index: group.index + 1 });
+    }
+
+    /// Plans and does until nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..500 {
+            self.elect();
+            let steps = plan(&self.records, &self.statuses(), &self.silence());
+            if steps.is_empty() {
+                return;
+            }
+            // As if everything was done at once that was planned at once.
+            for step in steps {
+                self.take(step);
+            }
+        }
+        panic!("no end: {:?}", plan(&self.records, &self.statuses(), &self.silence()));
+    }
+
+    fn check(&self) {
+        let staying: Vec<u64> = self.records.nodes.iter().filter(|n| n.state() == node_record::State::Active).map(id_of).collect();
+        for (group_id, group) in &self.groups {
+            assert_eq!(group.voters.len(), self.records.cluster.replicas as usize, "group {group_id}: {group:?}");
+            assert!(group.voters.iter().all(|id| staying.contains(id)), "group {group_id}: {group:?}");
+            assert!(group.learners.is_empty(), "group {group_id}: {group:?}");
+        }
+        let statuses = self.statuses();
+        assert!(placements(&self.records, &statuses).iter().all(|p| p.target == p.voters));
+    }
+}
+
+fn leaving(model: &mut Model, id: u64, replaced_by: u64) {
+    let record = model.record(id);
+    record.set_state(node_record::State::Leaving);
+    record.replaced_by = replaced_by;
+}
+
+#[test]
+fn a_cluster_grows_and_shrinks_by_the_number_of_replicas() {
+    let mut model = Model::new(5, 1, 4);
+    for replicas in [1, 3, 5, 3, 1] {
+        model.records.cluster.replicas = replicas;
+        model.settle();
+        model.check();
+    }
+}
+
+#[test]
+fn a_node_that_leaves_hands_everything_over_and_is_removed() {
+    let mut model = Model::new(4, 3, 8);
+    model.settle();
+    leaving(&mut model, 1, 0);
+    model.settle();
+    model.check();
+    assert_eq!(model.record(1).state(), node_record::State::Removed);
+}
+
+#[test]
+fn a_dead_node_is_replaced_by_the_node_that_was_named() {
+    let mut model = Model::new(5, 3, 8);
+    model.record(5).set_state(node_record::State::Removed);
+    model.settle();
+    model.record(5).set_state(node_record::State::Active);
+    let held: Vec<u32> = model.groups.iter().filter(|(_, group)| group.voters.contains(&2)).map(|(id, _)| *id).collect();
+    model.dead.insert(2);
+    leaving(&mut model, 2, 5);
+    model.settle();
+    model.check();
+    assert!(held.iter().all(|id| model.groups[id].voters.contains(&5)) && !held.is_empty(), "{:?}", model.groups);
+}
+
+#[test]
+fn a_silent_node_is_given_up_only_if_the_operator_allows_it_and_others_can_take_over() {
+    let mut model = Model::new(4, 3, 4);
+    model.settle();
+    model.dead.insert(3);
+    model.settle();
+    assert_eq!(model.record(3).state(), node_record::State::Active, "nobody allowed it");
+    model.records.cluster.replace_dead_after_ms = 300_000;
+    model.settle();
+    model.check();
+    assert_eq!(model.record(3).state(), node_record::State::Removed);
+    model.dead.insert(4);
+    model.settle();
+    assert_eq!(model.record(4).state(), node_record::State::Active, "two nodes can't hold three replicas");
+}
+
+#[test]
+fn too_few_nodes_leave_a_group_as_it_is() {
+    let mut model = Model::new(3, 3, 2);
+    model.settle();
+    leaving(&mut model, 3, 0);
+    let before = model.groups.clone();
+    model.settle();
+    let voters = |groups: &BTreeMap<u32, Replicas>| groups.values().map(|group| group.voters.clone()).collect::<Vec<_>>();
+    assert_eq!(voters(&before), voters(&model.groups));
+    assert!(model.groups.values().all(|group| group.leader != 3), "but it leads nothing any more");
+}
+
+#[test]
+fn an_operator_chooses_the_members_of_one_group() {
+    let mut model = Model::new(5, 3, 2);
+    model.settle();
+    let group = model.records.groups.iter_mut().find(|group| group.group_id == 1).expect("there");
+    (group.wanted_voters, group.wanted_learners) = (vec![3, 4, 5], vec![1]);
+    model.settle();
+    assert_eq!((&model.groups[&1].voters, &model.groups[&1].learners), (&[3, 4, 5].into(), &[1].into()));
+    leaving(&mut model, 4, 2);
+    model.settle();
+    assert_eq!(model.groups[&1].voters, [2, 3, 5].into(), "another takes the place of one that leaves");
+}
+
+#[test]
+fn a_change_that_died_half_way_is_ended() {
+    let mut model = Model::new(3, 3, 1);
+    model.settle();
+    let mut statuses = model.statuses();
+    let joint = statuses.values_mut().flat_map(|status| &mut status.groups).find(|group| group.group_id == 1).expect("led");
+    joint.joint = true;
+    let steps = plan(&model.records, &statuses, &Silence::new());
+    assert!(matches!(&steps[..], [Step::SetMembers { group_id: 1, members }] if ids(&members.voters) == [1, 2, 3].into()), "{steps:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_wished_planning_ends_where_it_shall(wishes in prop::collection::vec((0_u8..4, 1_u64..8, 0_usize..3), 1..8)) {
+        let mut model = Model::new(7, 3, 3);
+        model.settle();
+        for (wish, id, replicas) in wishes {
+            let staying = model.records.nodes.iter().filter(|n| n.state() == node_record::State::Active).count();
+            match wish {
+                0 => model.records.cluster.replicas = [1, 3, 5][replicas].min(u32::try_from(staying - model.dead.len()).unwrap_or(1) / 2 * 2 + 1),
+                1 if staying - model.dead.len() > model.records.cluster.replicas as usize + 1 && model.record(id).state() == node_record::State::Active => {
+                    leaving(&mut model, id, 0);
+                }
+                // One that is dead leaves at once: the next may die only when all have all their replicas again.
+                2 if staying > model.records.cluster.replicas as usize + 1 && model.records.cluster.replicas > 1 && model.record(id).state() == node_record::State::Active => {
+                    model.dead.insert(id);
+                    leaving(&mut model, id, 0);
+                }
+                _ => {
+                    let rounds = replicas + 1;
+                    for _ in 0..rounds {
+                        model.elect();
+                        for step in plan(&model.records, &model.statuses(), &model.silence()) {
+                            model.take(step);
+                        }
+                    }
+                    continue;
+                }
+            }
+            model.settle();
+            let room = model.records.nodes.iter().filter(|n| n.state() == node_record::State::Active && !model.dead.contains(&id_of(n))).count();
+            if room >= model.records.cluster.replicas as usize {
+                model.check();
+            }
+        }
+    }
+}
