@@ -158,9 +158,10 @@ impl Clocks {
         let mut readings = self.said.lock().clone();
         for (peer, exact) in self.peers.lock().iter() {
             let known = readings.entry(*peer).or_insert(*exact);
-            // What was said since may only narrow it; if it contradicts, the peer's clock was set.
-            if known.at_ms <= exact.at_ms || known.least_ms <= exact.most_ms {
-                *known = Reading { least_ms: known.least_ms.max(exact.least_ms), ..*exact };
+            // What was said since narrows it, or moves it by as much as clocks drift apart; if it contradicts, the peer's clock was set.
+            if known.at_ms <= exact.at_ms || known.least_ms <= exact.most_ms + self.max_offset_ms {
+                let (least_ms, most_ms) = (known.least_ms.max(exact.least_ms), known.least_ms.max(exact.most_ms));
+                *known = Reading { least_ms, most_ms, ..*exact };
             }
         }
         let readings = readings.values().filter(counts).copied().collect();
@@ -248,6 +249,26 @@ mod tests {
         let moment = now();
         clocks.heard(2, moment, moment, true_ms);
         assert!(clocks.problem_at(true_ms + 5_000).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_drifted_since_it_was_asked_keeps_its_voice_and_one_that_was_set_has_none() {
+        let clocks = Clocks::new(MAX_CLOCK_OFFSET);
+        let (moment, true_ms) = (now(), seam::unix_ms());
+        for peer in [2, 3] {
+            clocks.heard(peer, moment, moment, true_ms);
+            clocks.heard_of(peer, true_ms + 100);
+        }
+        assert!(clocks.problem_at(true_ms + 60_000).is_some(), "a tenth of a second excuses nobody");
+        assert_eq!(clocks.problem_at(true_ms + 300), None);
+        // Said in a later millisecond than asked.
+        while clocks.monotonic_ms(now()) == clocks.monotonic_ms(moment) {
+            tokio::task::yield_now().await;
+        }
+        for peer in [2, 3] {
+            clocks.heard_of(peer, true_ms + 50_000);
+        }
+        assert_eq!(clocks.problem_at(true_ms + 60_000), None, "their clocks were set since: nobody knows how far");
     }
 
     #[tokio::test]
