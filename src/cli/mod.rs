@@ -13,10 +13,14 @@ use crate::failure::{EXIT_CODES, Failure};
 use crate::output::{Format, Output};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub(crate) use connection::{Context, Key};
 pub(crate) use fs::copies;
 use time::time;
+
+/// How long the process waits for its tasks to end, when all is done.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,8 +96,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Verb::Completions(_) => Ok(()),
         }
     });
-    // A read of standard input can't be taken back: not waiting for it lets the process end.
-    runtime.shutdown_background();
+    // Whatever still holds the store lets go of it before the process ends, or RocksDB would be closed under its own feet. A read of a
+    // standard input that nobody ends can't be taken back: waiting has an end.
+    runtime.shutdown_timeout(LET_GO_WITHIN);
     ended
 }
 
