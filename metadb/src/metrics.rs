@@ -63,6 +63,12 @@ static GROUP_LAG: Metric = Metric::new_gauge(
     &["group", "peer"],
     "Told by the leader: entries that another replica is not known to have yet.",
 );
+static GROUP_REPLAYED: Metric = Metric::new_gauge(
+    "cairn_group_replayed_entries",
+    Unit::Count,
+    &["group"],
+    "Entries that the replica had to apply again when it was opened: known to be committed, and not flushed before the stop.",
+);
 static GROUP_IN_FLIGHT: Metric =
     Metric::new_gauge("cairn_group_entries_in_flight", Unit::Count, &["group"], "Entries proposed and not yet applied.");
 static GROUP_QUEUE: Metric =
@@ -126,6 +132,18 @@ static PEER_RECEIVED: Metric =
 static PEER_FRAMES: Metric = Metric::new_counter("cairn_peer_frames_total", Unit::Count, &["peer"], "Frames sent to another node.");
 static PEER_MESSAGES: Metric =
     Metric::new_counter("cairn_peer_messages_total", Unit::Count, &["peer"], "Raft messages sent to another node, in those frames.");
+static PEER_HEARTBEATS: Metric = Metric::new_counter(
+    "cairn_peer_heartbeats_total",
+    Unit::Count,
+    &["peer"],
+    "Heartbeats of groups that shared a message to another node.",
+);
+static PEER_HEARTBEAT_MESSAGES: Metric = Metric::new_counter(
+    "cairn_peer_heartbeat_messages_total",
+    Unit::Count,
+    &["peer"],
+    "Messages to another node that carried those heartbeats.",
+);
 
 /// Everything that this crate counts.
 pub static ALL: &[&Metric] = &[
@@ -158,6 +176,7 @@ pub static ALL: &[&Metric] = &[
     &GROUP_VOTERS,
     &GROUP_SHARDS,
     &GROUP_LAG,
+    &GROUP_REPLAYED,
     &GROUP_IN_FLIGHT,
     &GROUP_QUEUE,
     &GROUP_QUEUE_BYTES,
@@ -177,6 +196,8 @@ pub static ALL: &[&Metric] = &[
     &PEER_RECEIVED,
     &PEER_FRAMES,
     &PEER_MESSAGES,
+    &PEER_HEARTBEATS,
+    &PEER_HEARTBEAT_MESSAGES,
 ];
 
 /// The kinds of requests, as labels have them.
@@ -303,6 +324,7 @@ pub(crate) fn observe_group(status: &metadb_proto::v1::GroupStatus, numbers: &Gr
     for (peer, lag) in &numbers.lags {
         samples.with(&GROUP_LAG, &[group, peer], *lag);
     }
+    samples.with(&GROUP_REPLAYED, &[group], status.replayed_entries);
     samples.with(&GROUP_IN_FLIGHT, &[group], numbers.in_flight);
     samples.with(&GROUP_QUEUE, &[group], numbers.queue_commands);
     samples.with(&GROUP_QUEUE_BYTES, &[group], numbers.queue_bytes);
@@ -321,6 +343,8 @@ pub(crate) struct PeerNumbers {
     pub(crate) received_bytes: u64,
     pub(crate) frames: u64,
     pub(crate) messages: u64,
+    pub(crate) heartbeats: u64,
+    pub(crate) heartbeat_messages: u64,
 }
 
 /// Tells of the stream to a peer.
@@ -332,6 +356,8 @@ pub(crate) fn observe_peer(peer: &PeerNumbers, samples: &mut Samples) {
     samples.with(&PEER_RECEIVED, &[id], peer.received_bytes);
     samples.with(&PEER_FRAMES, &[id], peer.frames);
     samples.with(&PEER_MESSAGES, &[id], peer.messages);
+    samples.with(&PEER_HEARTBEATS, &[id], peer.heartbeats);
+    samples.with(&PEER_HEARTBEAT_MESSAGES, &[id], peer.heartbeat_messages);
 }
 
 /// Tells of the node as a whole.

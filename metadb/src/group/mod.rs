@@ -272,7 +272,9 @@ impl Group {
     pub(crate) async fn step_aside(&self, deadline: Instant) {
         while Instant::now() < deadline {
             let seen = self.replica.observe();
-            let heir = members::heirs(&seen, self.node_id).into_iter().find(|heir| seen.answering.contains(heir) && members::can_lead(&seen, *heir));
+            let heir = members::heirs(&seen, self.node_id)
+                .into_iter()
+                .find(|heir| seen.answering.contains(heir) && members::can_lead(&seen, *heir));
             let Some(heir) = heir.filter(|_| seen.role == v1::Role::Leader) else { return };
             match members::transfer(&self.replica, heir, deadline).await {
                 Ok(()) => return,

@@ -187,6 +187,8 @@ impl Links {
             received_bytes: read(&link.traffic.received_bytes),
             frames: read(&link.traffic.frames),
             messages: read(&link.traffic.messages),
+            heartbeats: link.hearts.sent().0,
+            heartbeat_messages: link.hearts.sent().1,
         };
         self.0.links.lock().values().map(numbers).collect()
     }

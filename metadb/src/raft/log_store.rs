@@ -113,14 +113,22 @@ impl GroupLog {
         self.sizes.lock().index_before(budget)
     }
 
-    /// The last entry held.
-    pub(crate) fn last_index(&self) -> Option<u64> {
-        self.log.group(self.group_id)?.last_index
-    }
-
     /// Whether this replica has voted or stored anything before.
     pub(crate) fn has_history(&self) -> bool {
         self.log.group(self.group_id).is_some_and(|state| state.vote.is_some())
+    }
+
+    /// How many entries behind an applied index are known to be committed.
+    pub(crate) async fn committed_behind(&self, applied: u64) -> io::Result<u64> {
+        let committed = self.clone().read_committed().await?.map_or(0, |id| id.index);
+        Ok(committed.saturating_sub(applied))
+    }
+
+    /// The term of its vote and the index of its last entry.
+    pub(crate) async fn ends(&mut self) -> io::Result<(u64, u64)> {
+        let term = self.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
+        let last = self.get_log_state().await?.last_log_id.map_or(0, |id| id.index);
+        Ok((term, last))
     }
 
     /// Tells what it begins with.

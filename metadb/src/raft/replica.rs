@@ -1,18 +1,20 @@
 //! One replica of one group, in words that do not name openraft.
 
+mod observed;
 mod transfers;
 mod voice;
+
+pub(crate) use observed::Observed;
 
 use super::applier::{Applier, Point, Progress};
 use super::followed::Followed;
 use super::link::Links;
 use super::log_store::GroupLog;
 use super::network::Network;
-use super::rt::Moment;
 use super::snapshot::depot::Depot;
 use super::snapshot::outgoing::Traffic;
 use super::snapshot::{SnapshotError, state_hash};
-use super::{Answer, Member, Membership, Payload, Types};
+use super::{Answer, Member, Payload, Types};
 use crate::clock::Clocks;
 use crate::machine::View;
 use crate::metrics::HANDLES;
@@ -25,11 +27,10 @@ use metadb_proto::{Error, v1};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
-use openraft::metrics::SerdeInstant;
 use openraft::raft::ClientWriteResult;
-use openraft::{Config, ConfigError, Instant as _, LinearizerOption, ServerState, SnapshotPolicy, StepDownPolicy};
+use openraft::{Config, ConfigError, Instant as _, LinearizerOption, SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -173,30 +174,6 @@ pub(crate) struct Replica {
     confirmed_in: AtomicU64,
 }
 
-/// What a replica knows of its group now.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Observed {
-    pub(crate) role: v1::Role,
-    pub(crate) leader: Option<v1::NodeRef>,
-    pub(crate) term: u64,
-    pub(crate) last_log_index: u64,
-    pub(crate) committed_index: u64,
-    pub(crate) applied_index: u64,
-    pub(crate) purged_index: u64,
-    pub(crate) voters: Vec<v1::NodeRef>,
-    /// The voters but for a change that is under way.
-    pub(crate) agreed_voters: Vec<v1::NodeRef>,
-    pub(crate) learners: Vec<v1::NodeRef>,
-    /// At the leader: up to which index each other replica is known to have the log.
-    pub(crate) matched: BTreeMap<u64, u64>,
-    /// At the leader: the members that answered it within an election time, itself among them.
-    pub(crate) answering: BTreeSet<u64>,
-    /// Where in the log the members stand.
-    pub(crate) membership_index: u64,
-    /// Whether the membership is between two.
-    pub(crate) joint: bool,
-}
-
 /// A proposal in the leader's hands.
 pub(crate) struct Submitted {
     group_id: u32,
@@ -223,9 +200,12 @@ impl Replica {
         let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&depot)).await?;
         let (progress, traffic, applying) = (applier.progress(), applier.traffic(), applier.alive());
         let applied_index = progress.applied().position.map_or(0, |id| id.index);
-        let replayed_entries = log.last_index().unwrap_or(0).saturating_sub(applied_index);
+        let replayed_entries = log.committed_behind(applied_index).await.map_err(|error| log_error(&error))?;
+        if replayed_entries > 0 {
+            tracing::info!(group_id, replayed_entries, "entries are applied again that were not flushed before the stop");
+        }
         #[cfg(madsim)]
-        log.tell_opened(applied_index).await.map_err(|error| probe_error(&error))?;
+        log.tell_opened(applied_index).await.map_err(|error| log_error(&error))?;
         let network = Network { links, node_id, group_id, depot: Arc::clone(&depot), traffic: Arc::clone(&traffic) };
         let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
         raft.runtime_config().elect(!restarted && silent_through == 0);
@@ -357,48 +337,6 @@ impl Replica {
         self.raft.server_metrics().borrow_watched().current_leader == Some(self.node_id)
     }
 
-    /// What it knows of its group.
-    pub(crate) fn observe(&self) -> Observed {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let role = match metrics.state {
-            _ if self.problem().is_some() || metrics.running_state.is_err() => v1::Role::Failed,
-            ServerState::Leader => v1::Role::Leader,
-            ServerState::Follower => v1::Role::Follower,
-            ServerState::Candidate => v1::Role::Candidate,
-            ServerState::Learner => v1::Role::Learner,
-            ServerState::Shutdown => v1::Role::Unspecified,
-        };
-        let membership = metrics.membership_config.membership();
-        let node = |id: u64| v1::NodeRef { node_id: id, address: membership.get_node(&id).map(|m| m.address.clone()).unwrap_or_default() };
-        let index = |id: &Option<super::LogId>| id.map_or(0, |id| id.index);
-        let matched = metrics.replication.iter().flatten();
-        Observed {
-            role,
-            leader: metrics.current_leader.map(node),
-            term: metrics.current_term,
-            last_log_index: metrics.last_log_index.unwrap_or(0),
-            committed_index: index(&metrics.local_committed),
-            applied_index: self.progress.applied().position.map_or(0, |id| id.index),
-            purged_index: index(&metrics.purged),
-            voters: membership.voter_ids().map(node).collect(),
-            agreed_voters: agreed_voters(membership).into_iter().map(node).collect(),
-            learners: membership.learner_ids().map(node).collect(),
-            matched: matched.filter_map(|(id, upto)| upto.map(|upto| (*id, upto.index))).collect(),
-            answering: self.answering(metrics.heartbeat.as_ref()),
-            membership_index: index(metrics.membership_config.log_id()),
-            joint: membership.get_joint_config().len() > 1,
-        }
-    }
-
-    /// Who answered a leader within an election time.
-    fn answering(&self, heard: Option<&BTreeMap<u64, Option<SerdeInstant<Moment>>>>) -> BTreeSet<u64> {
-        let Some(heard) = heard else { return BTreeSet::new() };
-        let now = Moment::now();
-        let recently = |at: &Option<SerdeInstant<Moment>>| at.is_some_and(|at| now - *at <= self.timings.election_max);
-        heard.iter().filter(|(_, at)| recently(at)).map(|(id, _)| *id).chain([self.node_id]).collect()
-    }
-
     /// How long a group is without a leader at most, if enough of it live: a lease, an election, and its votes.
     pub(crate) fn election_time(&self) -> Duration {
         self.timings.election_max * 3
@@ -511,8 +449,7 @@ impl Replica {
     }
 }
 
-#[cfg(madsim)]
-fn probe_error(error: &std::io::Error) -> OpenError {
+fn log_error(error: &std::io::Error) -> OpenError {
     OpenError::Log(Fatal::StorageError(openraft::StorageError::read(openraft::AnyError::new(error))))
 }
 
@@ -548,12 +485,6 @@ async fn supervise(raft: Raft, group_id: u32, problem: Arc<Mutex<Option<String>>
     *problem.lock() = Some(cause.to_string());
 }
 
-/// The voters; between two memberships, those before. Whoever compares them with what shall be sees that the change is not done: one that
-/// died half-way needs a majority of both until it is asked for again.
-fn agreed_voters(membership: &Membership) -> Vec<u64> {
-    membership.get_joint_config().first().into_iter().flatten().copied().collect()
-}
-
 pub(super) fn stopped(group_id: u32, error: &Fatal<Types>) -> Error {
     Error::unavailable(format!("the replica of group {group_id} on this node is stopped: {error}"), Duration::from_millis(500))
 }
@@ -580,20 +511,5 @@ pub(super) fn write_error(group_id: u32, error: ClientWriteError<Types>) -> Erro
         }
         ClientWriteError::ChangeMembershipError(error) => Error::unavailable(format!("group {group_id}: {error}"), LEADERLESS_RETRY),
         ClientWriteError::PreconditionFailed(error) => Error::Conflict { message: format!("group {group_id}: {error}") },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_of_voters_that_is_not_done_is_not_told_as_done() {
-        let members: BTreeMap<_, _> = [1, 2, 3].map(|id| (id, Member { address: format!("node-{id}:1") })).into();
-        let joint = vec![[1].into(), [1, 2, 3].into()];
-        let joint = Membership::new(joint, members.clone()).expect("all voters are members");
-        assert_eq!(agreed_voters(&joint), [1]);
-        let done = Membership::new(vec![[1, 2, 3].into()], members).expect("all voters are members");
-        assert_eq!(agreed_voters(&done), [1, 2, 3]);
     }
 }

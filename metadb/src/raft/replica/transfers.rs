@@ -38,7 +38,7 @@ impl Replica {
         self.traffic.hold_log(upto, matched, self.depot.limits.keep_idle)
     }
 
-    /// How many entries the log held, and the state did not, when it was opened.
+    /// How many entries were known to be committed, and not in the state, when it was opened.
     pub(crate) fn replayed_entries(&self) -> u64 {
         self.replayed_entries
     }
