@@ -97,6 +97,7 @@ calls! {
     status: StatusRequest => StatusResponse,
     create_replica: CreateReplicaRequest => CreateReplicaResponse,
     change_members: ChangeMembersRequest => ChangeMembersResponse,
+    drop_replica: DropReplicaRequest => DropReplicaResponse,
     rebuild_replica: RebuildReplicaRequest => RebuildReplicaResponse,
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse,
     adopt_shards: AdoptShardsRequest => AdoptShardsResponse,

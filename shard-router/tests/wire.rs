@@ -126,6 +126,9 @@ impl NodeAdmin for Door {
     async fn change_members(&self, _: Request<v1::ChangeMembersRequest>) -> Result<Response<v1::ChangeMembersResponse>, Status> {
         Ok(Response::new(v1::ChangeMembersResponse::default()))
     }
+    async fn drop_replica(&self, _: Request<v1::DropReplicaRequest>) -> Result<Response<v1::DropReplicaResponse>, Status> {
+        Ok(Response::new(v1::DropReplicaResponse::default()))
+    }
     async fn rebuild_replica(&self, _: Request<v1::RebuildReplicaRequest>) -> Result<Response<v1::RebuildReplicaResponse>, Status> {
         Ok(Response::new(v1::RebuildReplicaResponse::default()))
     }

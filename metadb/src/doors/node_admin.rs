@@ -8,9 +8,9 @@ use metadb_proto::principal::Action;
 use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{
     AdoptShardRequest, AdoptShardResponse, AdoptShardsRequest, AdoptShardsResponse, ChangeMembersRequest, ChangeMembersResponse,
-    CreateReplicaRequest, CreateReplicaResponse, DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, RaiseLevelRequest,
-    RaiseLevelResponse, RebuildReplicaRequest, RebuildReplicaResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
-    TransferLeaderResponse,
+    CreateReplicaRequest, CreateReplicaResponse, DropReplicaRequest, DropReplicaResponse, DropShardRequest, DropShardResponse,
+    FlushRequest, FlushResponse, RaiseLevelRequest, RaiseLevelResponse, RebuildReplicaRequest, RebuildReplicaResponse, StatusRequest,
+    StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
 };
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl NodeAdmin for NodeAdminDoor {
         if request.voters.is_empty() {
             self.0.node.create_silent_replica(request.group_id, request.silent_through).await?;
         } else {
-            self.0.node.create_replica(request.group_id, request.voters).await?;
+            self.0.node.create_first_replica(request.group_id, request.voters, request.first).await?;
         }
         Ok(Response::new(CreateReplicaResponse {}))
     }
@@ -122,6 +122,12 @@ impl NodeAdmin for NodeAdminDoor {
         let request = self.admit(request, Action::Operate).await?;
         self.0.node.rebuild_replica(request.group_id, request.ticket).await?;
         Ok(Response::new(RebuildReplicaResponse {}))
+    }
+
+    async fn drop_replica(&self, request: Request<DropReplicaRequest>) -> Result<Response<DropReplicaResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        self.0.node.drop_replica(&request).await?;
+        Ok(Response::new(DropReplicaResponse {}))
     }
 
     async fn flush(&self, request: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {

@@ -376,6 +376,15 @@ impl Node {
     /// # Errors
     /// [`Error::Invalid`] for impossible voters; [`Error::Unavailable`] if it could not be made.
     pub async fn create_replica(&self, group_id: u32, voters: Vec<v1::NodeRef>) -> Result<(), Error> {
+        self.create_first_replica(group_id, voters, 0).await
+    }
+
+    /// As [`Node::create_replica`]; `first`, if it is not 0, gives the group its first members instead of the lowest id. Several may do so
+    /// with the same voters: they begin the same log.
+    ///
+    /// # Errors
+    /// As [`Node::create_replica`].
+    pub async fn create_first_replica(&self, group_id: u32, voters: Vec<v1::NodeRef>, first: u64) -> Result<(), Error> {
         let making = self.making.lock().await;
         let group = match self.group(group_id) {
             Some(group) => group,
@@ -394,7 +403,8 @@ impl Node {
             }
         };
         drop(making);
-        if voters.iter().map(|voter| voter.node_id).min() == Some(self.config.node_id) {
+        let first = if first == 0 { voters.iter().map(|voter| voter.node_id).min() } else { Some(first) };
+        if first == Some(self.config.node_id) && !voters.is_empty() {
             group.initialise(&voters).await?;
         }
         Ok(())

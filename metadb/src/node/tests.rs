@@ -5,6 +5,7 @@ use crate::command::Command;
 use crate::doors::Doors;
 use crate::group::Wanted;
 use crate::machine::Outcome;
+use crate::raft::hearts;
 use crate::raft::link::LinkError;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -430,4 +431,116 @@ fn a_change_without_a_quorum_is_told_in_time_and_is_ended_by_asking_again() {
     });
     write(&hosts[..=lead], 5..8);
     assert_eq!(read(&hosts[..=lead], 7).as_deref(), Some("value-7"));
+}
+
+#[test]
+fn a_stop_in_good_order_leaves_nothing_to_apply_again() {
+    let mut hosts = cluster(3);
+    let replayed = |hosts: &[Host]| hosts.iter().map(|host| host.group().status().replayed_entries).collect::<Vec<_>>();
+    write(&hosts, 0..40);
+    hosts.iter_mut().for_each(Host::stop);
+    hosts.iter_mut().for_each(Host::start);
+    assert_eq!(replayed(&hosts), [0, 0, 0]);
+    write(&hosts, 40..80);
+    settled(&hosts);
+    hosts.iter_mut().for_each(Host::kill);
+    hosts.iter_mut().for_each(Host::start);
+    assert!(replayed(&hosts).into_iter().any(|entries| entries > 10), "power went without a flush: {:?}", replayed(&hosts));
+    settled(&hosts);
+    assert_eq!(read(&hosts, 79).as_deref(), Some("value-79"));
+}
+
+#[test]
+fn heartbeats_of_many_groups_travel_in_one_frame() {
+    const BEATS: u32 = 50;
+    let hosts = cluster(1);
+    let address = hosts[0].address.to_string();
+    // On one thread: all of them are there before the message leaves.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
+    runtime.block_on(async move {
+        let links = Links::new(2, "00", &secret(), Arc::new(Clocks::new(MAX_CLOCK_OFFSET)), LevelInForce::default());
+        let link = links.to(1, &address);
+        let beat = |group_id| hearts::beat(&link, group_id, bytes::Bytes::new());
+        // The first one opens the stream.
+        beat(100).await.expect_err("no such group");
+        let before = (links.numbers()[0], links.heartbeats());
+        let answers = futures::future::join_all((0..BEATS).map(|at| beat(100 + at))).await;
+        for (at, answer) in (0..).zip(answers) {
+            let refused = answer.expect_err("no such group").to_string();
+            assert!(refused.contains(&format!("group {}", 100 + at)), "each gets its own answer: {refused}");
+        }
+        let after = (links.numbers()[0], links.heartbeats());
+        assert_eq!((after.0.frames - before.0.frames, after.0.messages - before.0.messages), (1, 1));
+        assert_eq!((after.1.0 - before.1.0, after.1.1 - before.1.1), (u64::from(BEATS), 1));
+    });
+}
+
+#[test]
+fn a_leader_beats_for_all_its_groups_at_once_when_every_node_understands_it() {
+    const GROUPS: std::ops::RangeInclusive<u32> = 1..=12;
+    let hosts = cluster(2);
+    let voters: Vec<_> = hosts.iter().map(Host::node_ref).collect();
+    for (host, group_id) in hosts.iter().rev().flat_map(|host| GROUPS.map(move |group_id| (host, group_id))) {
+        let (node, voters) = (host.node(), voters.clone());
+        host.run(async move { node.create_replica(group_id, voters).await }).expect("made");
+    }
+    let leads = |host: &Host| host.node().groups().iter().filter(|group| group.status().role() == v1::Role::Leader).count();
+    until("leaders", || (hosts.iter().map(leads).sum::<usize>() == 13).then_some(()));
+    let sent = || {
+        let sent = hosts.iter().map(|host| host.node().links.heartbeats());
+        sent.fold((0, 0), |sum, sent| (sum.0 + sent.0, sum.1 + sent.1))
+    };
+    assert_eq!(sent(), (0, 0), "at the oldest level each group beats by itself");
+    for host in &hosts {
+        host.node().raise_level(v1::RaiseLevelRequest { feature_level: level::MEMBERS.into() }).expect("known");
+    }
+    let (beats, messages) = until("heartbeats", || Some(sent()).filter(|(beats, _)| *beats > 400));
+    assert!(beats > messages * 3, "{beats} heartbeats of 13 groups went in {messages} messages");
+}
+
+#[test]
+fn a_replica_of_a_node_that_is_no_member_is_deleted_and_one_that_heard_from_its_group_stays() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..20);
+    settled(&hosts);
+    let gone = (leader(&hosts) + 1) % 3;
+    let rest: Vec<_> = hosts.iter().map(Host::node_ref).filter(|node| node.node_id != hosts[gone].node_id).collect();
+    until("a shrink", || change(&hosts[leader(&hosts)], &rest, None, soon()).ok());
+    let seen = || {
+        let v1::GroupStatus { term, last_log_index, .. } = hosts[gone].group().status();
+        v1::DropReplicaRequest { group_id: GROUP, term, last_log_index }
+    };
+    let drop_replica = |host: &Host, request: v1::DropReplicaRequest| {
+        let node = host.node();
+        host.run(async move { node.drop_replica(&request).await })
+    };
+    let stale = v1::DropReplicaRequest { last_log_index: seen().last_log_index - 1, ..seen() };
+    let refused = drop_replica(&hosts[gone], stale).expect_err("it has heard from its group since");
+    assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
+    assert!(hosts[gone].group().status().last_log_index > 0, "it stays as it is");
+    let request = seen();
+    for _ in 0..2 {
+        until("a deletion", || drop_replica(&hosts[gone], request).ok());
+    }
+    assert!(hosts[gone].node().group(GROUP).is_none() && hosts[gone].node().quarantined() == 0);
+    assert!(hosts[gone].node().log.group(GROUP).is_none_or(|state| state.last_index.is_none() && state.vote.is_none()));
+    hosts[gone].stop();
+    hosts[gone].start();
+    assert!(hosts[gone].node().groups().is_empty(), "nothing of it comes back");
+
+    // As the reconciler adds it again: silent until it has what its leader had.
+    let through = hosts[leader_of_rest(&hosts, gone)].group().status().last_log_index;
+    let node = hosts[gone].node();
+    hosts[gone].run(async move { node.create_silent_replica(GROUP, through).await }).expect("made anew");
+    let all: Vec<_> = hosts.iter().map(Host::node_ref).collect();
+    until("a growth", || change(&hosts[leader_of_rest(&hosts, gone)], &all, None, soon()).ok());
+    settled(&hosts);
+}
+
+/// The leader among the others than one.
+fn leader_of_rest(hosts: &[Host], without: usize) -> usize {
+    until("a leader", || {
+        let others = hosts.iter().enumerate().filter(|(at, _)| *at != without);
+        others.map(|(at, host)| (at, host.group().status())).find(|(_, s)| s.role() == v1::Role::Leader).map(|(at, _)| at)
+    })
 }

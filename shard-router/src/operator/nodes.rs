@@ -29,7 +29,7 @@ impl Operator {
             return Err(Error::invalid("replicas", "at least 1", "0"));
         }
         let until = Instant::now() + PATIENCE;
-        let create = v1::CreateReplicaRequest { group_id: directory::DIRECTORY_GROUP, voters: vec![this.clone()], silent_through: 0 };
+        let create = v1::CreateReplicaRequest { group_id: directory::DIRECTORY_GROUP, voters: vec![this.clone()], ..Default::default() };
         self.router().at_node(&this, until, &admin::create_replica(create)).await?;
         self.router().map().write().learn_voters(directory::DIRECTORY_GROUP, vec![this.clone()]);
         let node = NodeRecord { joined_at_ms: seam::unix_ms(), ..node };

@@ -8,7 +8,9 @@
 
 use super::plan::{Records, Step, leader_of, trouble};
 use metadb_proto::directory::DIRECTORY_GROUP;
-use metadb_proto::v1::{GroupRecord, GroupStatus, NodeRecord, NodeRef, StatusResponse, group_record as group, node_record};
+use metadb_proto::v1::{
+    DropReplicaRequest, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, group_record as group, node_record,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -196,7 +198,11 @@ impl Sight<'_> {
             let Some((_, seen)) = leader_of(placement.group_id, self.statuses) else { continue };
             let step = self.step(placement, seen, room > 0);
             room -= usize::from(matches!(step, Some(Step::AddLearners { .. })));
-            steps.extend(step.or_else(|| self.record_members(placement, seen)));
+            let step = step.or_else(|| self.record_members(placement, seen));
+            if step.is_none() {
+                steps.extend(self.replica_steps(placement, seen));
+            }
+            steps.extend(step);
         }
         steps.extend(self.node_steps(&placements));
         steps
@@ -264,6 +270,37 @@ impl Sight<'_> {
         Some(Step::RecordMembers { before, after: GroupRecord { voters, learners, ..known } })
     }
 
+    /// Members that have no replica, and replicas of nodes that are no members.
+    fn replica_steps(&self, p: &Placement, seen: &GroupStatus) -> Vec<Step> {
+        let group_id = p.group_id;
+        let mut steps = Vec::new();
+        let members: BTreeSet<u64> = p.voters.union(&p.learners).copied().collect();
+        let awaited: BTreeSet<u64> = p.target.union(&p.target_learners).copied().collect();
+        for node in self.alive {
+            let Some(status) = self.statuses.get(&node.node_id) else { continue };
+            let replica = status.groups.iter().find(|group| group.group_id == group_id);
+            match replica {
+                // A leader that counts on what a replica had is not told that it begins anew.
+                None if members.contains(&node.node_id) && !seen.matched.contains_key(&node.node_id) => {
+                    steps.push(Step::MakeReplica { group_id, node: node.clone(), through: seen.last_log_index });
+                }
+                Some(replica)
+                    if !seen.joint
+                        && !members.contains(&node.node_id)
+                        && !awaited.contains(&node.node_id)
+                        && !matches!(replica.role(), Role::Leader | Role::Failed) =>
+                {
+                    let replica = DropReplicaRequest { group_id, term: replica.term, last_log_index: replica.last_log_index };
+                    let (voters, learners) = (self.nodes(&p.voters, seen), self.nodes(&p.learners, seen));
+                    let members = Members { voters, learners, seen_at: seen.membership_index };
+                    steps.push(Step::DropReplica { replica, node: node.clone(), members });
+                }
+                None | Some(_) => {}
+            }
+        }
+        steps
+    }
+
     /// Nodes that hold nothing any more, and nodes that have been silent for too long.
     fn node_steps(&self, placements: &[Placement]) -> Vec<Step> {
         let all_led = placements.len() >= self.records.groups.len();
@@ -278,7 +315,9 @@ impl Sight<'_> {
             let id = id_of(record);
             let silent = self.silence.get(&id).copied().unwrap_or_default();
             match record.state() {
-                node_record::State::Leaving if all_led && !joint && !holds(id) => steps.push(Step::FinishRemoval { node: record.clone() }),
+                node_record::State::Leaving if all_led && !joint && !holds(id) && !self.keeps_any(id) => {
+                    steps.push(Step::FinishRemoval { node: record.clone() })
+                }
                 node_record::State::Active if !after.is_zero() && silent >= after && self.can_do_without(id) => {
                     steps.push(Step::GiveUpNode { node: record.clone(), silent });
                 }
@@ -286,6 +325,15 @@ impl Sight<'_> {
             }
         }
         steps
+    }
+
+    /// Whether a node that answers still has a replica of a group that is led: it is deleted before the node is removed.
+    fn keeps_any(&self, id: u64) -> bool {
+        let replicas = self.statuses.get(&id).into_iter().flat_map(|status| &status.groups);
+        replicas
+            .into_iter()
+            .filter(|replica| replica.role() != Role::Failed)
+            .any(|replica| leader_of(replica.group_id, self.statuses).is_some())
     }
 
     /// Whether enough others answer to hold all replicas.

@@ -126,7 +126,16 @@ impl Reconciler {
             Step::GiveUpNode { node, silent } => self.operator.give_up(node, *silent).await?,
             Step::FinishRemoval { node } => self.operator.finish_removal(node).await?,
             Step::DefineGroups { groups } => self.define_groups(groups).await?,
-            Step::FormGroup { group } => self.form_group(group, until).await?,
+            Step::FormGroup { group, on } => self.form_group(group, on, until).await?,
+            Step::MakeReplica { group_id, node, through } => {
+                let create = v1::CreateReplicaRequest { group_id: *group_id, silent_through: *through, ..Default::default() };
+                self.operator.router().at_node(node, until, &admin::create_replica(create)).await?;
+            }
+            Step::DropReplica { replica, node, members } => {
+                // The order is the whole point: a leader that a quorum follows confirms that the group goes without it.
+                self.set_members(replica.group_id, members, until).await?;
+                self.operator.router().at_node(node, until, &admin::drop_replica(*replica)).await?;
+            }
             Step::RaiseTenants { tenants } => self.operator.raise_tenants(tenants, until).await?,
             Step::FinishDelete { tenant } => self.operator.finish_delete(tenant, until).await?,
             Step::RaiseLevel { level } => self.operator.raise_level(*level).await?,
@@ -218,13 +227,14 @@ impl Reconciler {
         tokio::time::timeout(OWN_STATUS, written).await.unwrap_or(Ok(()))
     }
 
-    async fn form_group(&self, group: &GroupRecord, until: Instant) -> Result<(), Error> {
+    async fn form_group(&self, group: &GroupRecord, on: &[NodeRef], until: Instant) -> Result<(), Error> {
         let router = self.operator.router();
-        let create =
-            admin::create_replica(v1::CreateReplicaRequest { group_id: group.group_id, voters: group.voters.clone(), silent_through: 0 });
-        futures::future::try_join_all(group.voters.iter().map(|voter| router.at_node(voter, until, &create))).await?;
+        let first = on.iter().map(|voter| voter.node_id).min().unwrap_or(0);
+        let create = v1::CreateReplicaRequest { group_id: group.group_id, voters: group.voters.clone(), first, ..Default::default() };
+        let create = admin::create_replica(create);
+        futures::future::try_join_all(on.iter().map(|voter| router.at_node(voter, until, &create))).await?;
         router.map().write().learn_voters(group.group_id, group.voters.clone());
-        if let Some(first) = first_leader(group) {
+        if let Some(first) = first_leader(group).filter(|first| on.contains(first)) {
             let hand_over = admin::transfer_leader(v1::TransferLeaderRequest { group_id: group.group_id, node_id: first.node_id });
             // It only spreads leaders from the start; later rounds do it too.
             if let Err(error) = router.at_leader(group.group_id, until.min(Instant::now() + OWN_STATUS * 3), &hand_over).await {

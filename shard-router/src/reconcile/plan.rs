@@ -7,7 +7,9 @@ pub(super) mod trouble;
 use super::members::{Members, Placement, Sight, Silence};
 use crate::operator::group_record;
 use metadb_proto::directory::DIRECTORY_GROUP;
-use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, TenantRecord};
+use metadb_proto::v1::{
+    ClusterRecord, DropReplicaRequest, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, TenantRecord,
+};
 use metadb_proto::v1::{group_record as group, node_record, tenant_record as tenant};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,6 +45,24 @@ pub enum Step {
         members: Members,
         /// How far the leader's log reaches: the new replicas are silent until they have as much.
         through: u64,
+    },
+    /// Make the replica of a member that has none: it was away when its group was formed, or its replica was deleted as it came back.
+    MakeReplica {
+        /// Of which group.
+        group_id: u32,
+        /// Where.
+        node: NodeRef,
+        /// How far the leader's log reaches: it is silent until it has as much.
+        through: u64,
+    },
+    /// Delete the replica of a node that is no member any more.
+    DropReplica {
+        /// Of which group, and where it was when it was seen.
+        replica: DropReplicaRequest,
+        /// On which node.
+        node: NodeRef,
+        /// The members, which its leader confirms before.
+        members: Members,
     },
     /// Make these the members of a group.
     SetMembers {
@@ -86,6 +106,8 @@ pub enum Step {
     FormGroup {
         /// In state creating.
         group: GroupRecord,
+        /// The voters that answer, more than half; nobody if it is led already. The others get their replicas later.
+        on: Vec<NodeRef>,
     },
     /// Adopt the first shards of tenants that are being created.
     RaiseTenants {
@@ -171,7 +193,12 @@ impl std::fmt::Display for Step {
                 let ends = groups.first().zip(groups.last()).map_or((0, 0), |(first, last)| (first.group_id, last.group_id));
                 write!(f, "define {} groups, {} to {}", groups.len(), ends.0, ends.1)
             }
-            Step::FormGroup { group } => write!(f, "form group {} on nodes {}", group.group_id, nodes(&group.voters)),
+            Step::FormGroup { group, on } if on.is_empty() => write!(f, "note that group {} is formed", group.group_id),
+            Step::FormGroup { group, on } => write!(f, "form group {} on nodes {}", group.group_id, nodes(on)),
+            Step::MakeReplica { group_id, node, .. } => write!(f, "make the replica of group {group_id} that node {} lacks", node.node_id),
+            Step::DropReplica { replica, node, .. } => {
+                write!(f, "delete the replica of group {} on node {}, which is no member", replica.group_id, node.node_id)
+            }
             Step::RaiseTenants { tenants } => {
                 let more = if tenants.len() > SHOWN { ", …" } else { "" };
                 write!(f, "raise {} tenants: {}{more}", tenants.len(), names(tenants))
@@ -201,11 +228,7 @@ pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, silence
     let staying: Vec<NodeRef> = alive.iter().filter(|node| stays(node, records)).cloned().collect();
     steps.extend(define_groups(records, &staying));
     let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
-    steps.extend(
-        creating
-            .filter(|group| group.voters.iter().all(|voter| alive.contains(voter)))
-            .map(|group| Step::FormGroup { group: group.clone() }),
-    );
+    steps.extend(creating.filter_map(|group| form_group(group, statuses, &alive)));
     if records.groups.iter().any(|group| group.group_id != DIRECTORY_GROUP && group.state() == group::State::Active) {
         let tenants: Vec<_> = records.tenants.iter().filter(|tenant| tenant.state() == tenant::State::Creating).cloned().collect();
         if !tenants.is_empty() {
@@ -282,6 +305,17 @@ fn define_groups(records: &Records, alive: &[NodeRef]) -> Option<Step> {
         }
     }
     (!groups.is_empty()).then_some(Step::DefineGroups { groups })
+}
+
+/// Forms a group with the voters that answer, if they are more than half: one that is down must not keep the others from it. Whoever
+/// initialises it, its log begins with the same members.
+fn form_group(group: &GroupRecord, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Option<Step> {
+    if leader_of(group.group_id, statuses).is_some() {
+        // Somebody formed it and died. What is lacking now may have been lost, and is made with more care.
+        return Some(Step::FormGroup { group: group.clone(), on: Vec::new() });
+    }
+    let on: Vec<NodeRef> = group.voters.iter().filter(|voter| alive.contains(voter)).cloned().collect();
+    (on.len() * 2 > group.voters.len()).then(|| Step::FormGroup { group: group.clone(), on })
 }
 
 /// A new group on the nodes that hold the fewest replicas.

@@ -18,6 +18,8 @@ struct Replicas {
 struct Model {
     records: Records,
     groups: BTreeMap<u32, Replicas>,
+    /// The replicas that each node has, members or not.
+    disks: BTreeMap<u64, BTreeSet<u32>>,
     dead: BTreeSet<u64>,
 }
 
@@ -31,15 +33,17 @@ impl Model {
         let nodes = (1..=nodes).map(|id| NodeRecord { node: Some(node(id)), ..Default::default() }).collect();
         let first = Replicas { leader: 1, voters: [1].into(), learners: BTreeSet::new(), index: 0 };
         let records = Records { cluster, nodes, ..Records::default() };
-        Model { records, groups: [(0, first)].into(), dead: BTreeSet::new() }
+        Model { records, groups: [(0, first)].into(), disks: [(1, [0].into())].into(), dead: BTreeSet::new() }
     }
 
     fn alive(&self) -> impl Iterator<Item = u64> {
         self.records.nodes.iter().map(id_of).filter(|id| !self.dead.contains(id))
     }
 
-    fn answering(&self, group: &Replicas) -> BTreeSet<u64> {
-        group.voters.union(&group.learners).copied().filter(|id| !self.dead.contains(id)).collect()
+    /// The members that have a replica and live.
+    fn answering(&self, group_id: u32, group: &Replicas) -> BTreeSet<u64> {
+        let has = |id: &u64| !self.dead.contains(id) && self.disks.get(id).is_some_and(|disk| disk.contains(&group_id));
+        group.voters.union(&group.learners).copied().filter(has).collect()
     }
 
     /// A group whose leader died elects another, if a majority lives.
@@ -55,18 +59,26 @@ impl Model {
 
     fn statuses(&self) -> BTreeMap<u64, StatusResponse> {
         let of = |id: u64| {
-            let led = self.groups.iter().filter(|(_, group)| group.leader == id);
-            let groups = led.map(|(group_id, group)| GroupStatus {
+            let disk = self.disks.get(&id).into_iter().flatten();
+            let follower = |group_id: &u32| GroupStatus {
                 group_id: *group_id,
-                role: Role::Leader.into(),
+                role: Role::Follower.into(),
                 term: 1,
+                last_log_index: 100,
+                ..Default::default()
+            };
+            let leader = |group_id: &u32, group: &Replicas| GroupStatus {
+                role: Role::Leader.into(),
                 voters: group.voters.iter().map(|id| node(*id)).collect(),
                 learners: group.learners.iter().map(|id| node(*id)).collect(),
                 membership_index: group.index,
-                last_log_index: 100,
-                matched: self.answering(group).into_iter().map(|id| (id, 100)).collect(),
-                answering: self.answering(group).into_iter().collect(),
-                ..Default::default()
+                matched: self.answering(*group_id, group).into_iter().map(|id| (id, 100)).collect(),
+                answering: self.answering(*group_id, group).into_iter().collect(),
+                ..follower(group_id)
+            };
+            let groups = disk.map(|group_id| match &self.groups[group_id] {
+                group if group.leader == id => leader(group_id, group),
+                _ => follower(group_id),
             });
             StatusResponse { node: Some(node(id)), cluster_id: "c".into(), groups: groups.collect(), ..Default::default() }
         };
@@ -85,6 +97,7 @@ impl Model {
         match step {
             Step::AddLearners { group_id, added, members, .. } => {
                 assert!(added.iter().all(|node| !self.dead.contains(&node.node_id)), "a dead node gets no replica: {added:?}");
+                added.iter().for_each(|node| self.make(group_id, node.node_id));
                 self.set(group_id, &members);
             }
             Step::SetMembers { group_id, members } => self.set(group_id, &members),
@@ -102,13 +115,31 @@ impl Model {
                 let id = id_of(&node);
                 let holds = self.groups.values().any(|group| group.voters.contains(&id) || group.learners.contains(&id));
                 assert!(!holds, "node {id} still holds a replica");
+                assert!(self.dead.contains(&id) || self.disks.get(&id).is_none_or(BTreeSet::is_empty), "node {id} still has a replica");
                 self.record(id).set_state(node_record::State::Removed);
             }
             Step::GiveUpNode { node, .. } => self.record(id_of(&node)).set_state(node_record::State::Leaving),
             Step::DefineGroups { groups } => self.records.groups.extend(groups),
-            Step::FormGroup { group } => {
+            Step::MakeReplica { group_id, node, .. } => {
+                let group = &self.groups[&group_id];
+                assert!(group.voters.contains(&node.node_id) || group.learners.contains(&node.node_id), "{node:?} is no member");
+                assert!(!self.dead.contains(&node.node_id), "a dead node gets no replica: {node:?}");
+                self.make(group_id, node.node_id);
+            }
+            Step::DropReplica { replica, node, members } => {
+                let group = &self.groups[&replica.group_id];
+                if members.seen_at != group.index {
+                    // The leader refuses: the members are others by now.
+                    return;
+                }
+                assert!(!group.voters.contains(&node.node_id) && !group.learners.contains(&node.node_id), "{node:?} is a member");
+                self.disks.get_mut(&node.node_id).expect("a disk").remove(&replica.group_id);
+            }
+            Step::FormGroup { group, on } => {
                 let voters = ids(&group.voters);
-                let leader = *voters.first().expect("voters");
+                assert!(on.iter().all(|node| !self.dead.contains(&node.node_id)) && on.len() * 2 > voters.len(), "on {on:?}");
+                let leader = on[0].node_id;
+                on.iter().for_each(|node| self.make(group.group_id, node.node_id));
                 self.groups.insert(group.group_id, Replicas { leader, voters, learners: BTreeSet::new(), index: 1 });
                 let record = self.records.groups.iter_mut().find(|known| known.group_id == group.group_id).expect("defined");
                 record.set_state(group::State::Active);
@@ -120,6 +151,10 @@ impl Model {
             | Step::Rebuild { .. }
             | Step::LeaveFull { .. } => unreachable!("the model has no tenants"),
         }
+    }
+
+    fn make(&mut self, group_id: u32, node_id: u64) {
+        self.disks.entry(node_id).or_default().insert(group_id);
     }
 
     /// As a group does it: refused if decided on other members; impossible without majorities.
@@ -159,6 +194,11 @@ impl Model {
             assert!(group.voters.iter().all(|id| staying.contains(id)), "group {group_id}: {group:?}");
             assert!(group.learners.is_empty(), "group {group_id}: {group:?}");
         }
+        for id in self.records.nodes.iter().filter(|n| n.state() != node_record::State::Removed).map(id_of) {
+            let has = self.disks.get(&id).cloned().unwrap_or_default();
+            let shall: BTreeSet<u32> = self.groups.iter().filter(|(_, group)| group.voters.contains(&id)).map(|(id, _)| *id).collect();
+            assert!(self.dead.contains(&id) || has == shall, "node {id} has {has:?}, and votes in {shall:?}");
+        }
         let statuses = self.statuses();
         assert!(placements(&self.records, &statuses).iter().all(|p| p.target == p.voters));
     }
@@ -178,6 +218,22 @@ fn a_cluster_grows_and_shrinks_by_the_number_of_replicas() {
         model.settle();
         model.check();
     }
+}
+
+#[test]
+fn a_node_that_is_down_while_groups_are_formed_gets_its_replicas_when_it_is_back() {
+    let mut model = Model::new(3, 3, 2);
+    while !model.records.groups.iter().any(|group| group.state() == group::State::Creating) {
+        plan(&model.records, &model.statuses(), &model.silence()).into_iter().for_each(|step| model.take(step));
+    }
+    model.dead.insert(3);
+    model.settle();
+    let active = |model: &Model| model.records.groups.iter().filter(|group| group.state() == group::State::Active).count();
+    assert_eq!(active(&model), 3, "the directory and two groups: {:?}", model.records.groups);
+    assert!(model.groups[&1].voters == [1, 2, 3].into() && !model.disks.get(&3).is_some_and(|disk| disk.contains(&1)), "{model:?}");
+    model.dead.remove(&3);
+    model.settle();
+    model.check();
 }
 
 #[test]
