@@ -332,3 +332,32 @@ fn a_first_node_that_lost_its_folder_makes_no_second_cluster_while_nobody_answer
     let told = run(&["--force-new-cluster", "--cluster-replicas", "1"], "--bootstrap=true");
     assert!(told.contains("ready"), "{told}");
 }
+
+#[test]
+fn a_first_node_makes_its_cluster_when_all_others_say_that_they_are_in_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("cluster.secret");
+    std::fs::write(&secret, "7".repeat(64)).expect("written");
+    let [first, s3, second, other_s3] = free_addresses();
+    let log = |name: &str| std::fs::read_to_string(folder.path().join(name).with_extension("log")).unwrap_or_default();
+    let start = |name: &str, listen: &str, s3: &str, more: &[&str]| {
+        let data = folder.path().join(name);
+        let file = std::fs::File::create(data.with_extension("log")).expect("a log");
+        let paths = [secret.to_str().expect("plain"), data.to_str().expect("plain")];
+        let args = ["node", "--cluster-secret-file", paths[0], "--data", paths[1], "--listen", listen, "--s3-listen", s3, "--http-listen="];
+        harness::cairn(&[&args[..], more].concat()).stderr(file).spawn().expect("runs")
+    };
+    // It waits for the first one, which waits for its word.
+    let mut joining = start("second", &second, &other_s3, &["--join", &first]);
+    until("it waits", || log("second").contains("waiting for a node of `join`"));
+    let mut founding = start("first", &first, &s3, &["--join", &second, "--bootstrap=true", "--cluster-replicas", "1"]);
+    until("both are in one cluster", || log("first").contains("ready") && log("second").contains("ready"));
+    let id = |name: &str| std::fs::read_to_string(folder.path().join(name).join("identity.toml")).expect("an identity");
+    let cluster = |identity: String| identity.lines().find(|line| line.starts_with("cluster_id")).map(str::to_owned);
+    let clusters = (cluster(id("first")), cluster(id("second")));
+    for node in [&mut founding, &mut joining] {
+        node.kill().expect("ours");
+        node.wait().expect("ended");
+    }
+    assert!(clusters.0.is_some() && clusters.0 == clusters.1, "{clusters:?}");
+}

@@ -12,6 +12,7 @@ mod serve;
 mod settings;
 mod stop;
 mod storage;
+mod waiting;
 
 pub(crate) use check::check;
 pub(crate) use stop::Stop;
@@ -47,16 +48,18 @@ const TELL_EVERY: u32 = 50;
 pub(crate) async fn run(config: NodeConfig, telemetry: Telemetry, mut stop: Stop) -> Result<(), Failure> {
     let secret = config.secret()?;
     let mut folder = DataDir::open(&config.data, Some(config.cluster_id.as_str()).filter(|id| !id.is_empty()), &secret)?;
-    let doors = Listeners {
+    let mut doors = Listeners {
         grpc: listen("listen", &config.listen).await?,
         s3: bind("s3.listen", &config.s3.listen).await?,
         http: if config.http.listen.is_empty() { None } else { Some(listen("http.listen", &config.http.listen).await?) },
     };
-    let identity = tokio::select! {
+    let establishing = waiting::while_answering(doors.grpc, &secret, identity::establish(&config, &mut folder, &secret));
+    let (grpc, identity) = tokio::select! {
         biased;
         () = stop.wait() => return Ok(()),
-        identity = identity::establish(&config, &mut folder, &secret) => identity?,
+        established = establishing => established?,
     };
+    doors.grpc = grpc;
     tracing::info!(node_id = identity.node_id, cluster_id = identity.cluster_id, data = %config.data.display(), "starting");
     crate::telemetry::otlp::start(&config.trace, identity.node_id)?;
     let wired = Box::pin(Wired::open(&config, &folder, &identity, secret)).await?;
