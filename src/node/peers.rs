@@ -2,7 +2,7 @@
 //! alone does not take itself for the whole cluster.
 
 use crate::failure::Failure;
-use metadb_proto::v1::NodeRecord;
+use metadb_proto::v1::{NodeRecord, node_record};
 use object_gateway::content::{Peer, Peers};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -34,13 +34,15 @@ struct Kept {
 struct KeptNode {
     id: u64,
     address: String,
+    #[serde(default)]
+    leaves: bool,
 }
 
 impl DirectoryPeers {
     /// With what the file says; it is only a memory, and an unreadable one is no memory.
     pub(super) fn open(file: PathBuf) -> Self {
         let kept: Kept = std::fs::read_to_string(&file).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default();
-        let nodes = kept.node.into_iter().map(|node| Peer { node_id: node.id, address: node.address }).collect();
+        let nodes = kept.node.into_iter().map(|node| Peer { node_id: node.id, address: node.address, stays: !node.leaves }).collect();
         DirectoryPeers { file, nodes: RwLock::new(nodes) }
     }
 
@@ -68,7 +70,10 @@ impl DirectoryPeers {
     }
 
     async fn refresh_once(&self, operator: &Operator) -> Result<(), metadb_proto::Error> {
-        let peer = |record: NodeRecord| record.node.map(|node| Peer { node_id: node.node_id, address: node.address });
+        let peer = |record: NodeRecord| {
+            let stays = record.state() == node_record::State::Active;
+            record.node.map(|node| Peer { node_id: node.node_id, address: node.address, stays })
+        };
         let nodes: Vec<Peer> = operator.nodes().await?.into_iter().filter_map(peer).collect();
         if *self.nodes.read() != nodes {
             if let Err(failure) = self.keep(&nodes) {
@@ -80,7 +85,9 @@ impl DirectoryPeers {
     }
 
     fn keep(&self, nodes: &[Peer]) -> Result<(), Failure> {
-        let kept = Kept { node: nodes.iter().map(|peer| KeptNode { id: peer.node_id, address: peer.address.clone() }).collect() };
+        let kept = Kept {
+            node: nodes.iter().map(|peer| KeptNode { id: peer.node_id, address: peer.address.clone(), leaves: !peer.stays }).collect(),
+        };
         let text = toml::to_string(&kept).map_err(|error| Failure::failed(error.to_string()))?;
         crate::datadir::write_durably(&self.file, text.as_bytes())
     }

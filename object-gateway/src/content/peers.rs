@@ -18,6 +18,8 @@ pub struct Peer {
     pub node_id: u64,
     /// `host:port` of its gRPC doors.
     pub address: String,
+    /// Whether it stays: it gets new copies. One that leaves, or was removed, is still asked for those that it has.
+    pub stays: bool,
 }
 
 /// The nodes of the cluster, this one included, as the directory has them. Dead ones are listed too: how many copies a content
@@ -49,15 +51,19 @@ impl Links {
         Ok(Links { peers, own_id, bearer, links: Mutex::new(BTreeMap::new()) })
     }
 
-    /// How many nodes the cluster has; at least this one.
+    /// How many nodes stay in the cluster, and this one.
     pub(crate) fn cluster_size(&self) -> usize {
-        let nodes = self.peers.nodes();
+        let nodes = self.staying();
         nodes.len() + usize::from(!nodes.iter().any(|peer| peer.node_id == self.own_id))
     }
 
-    /// The other nodes in the order in which they should hold this content, those that failed lately at the end.
+    fn staying(&self) -> Vec<Peer> {
+        self.peers.nodes().into_iter().filter(|peer| peer.stays).collect()
+    }
+
+    /// The other nodes that stay, in the order in which they should hold this content, those that failed lately at the end.
     pub(crate) fn candidates(&self, content_id: &[u8; 16]) -> Vec<u64> {
-        let mut others: Vec<u64> = self.peers.nodes().iter().map(|peer| peer.node_id).filter(|id| *id != self.own_id).collect();
+        let mut others: Vec<u64> = self.staying().iter().map(|peer| peer.node_id).filter(|id| *id != self.own_id).collect();
         others.sort_unstable();
         others.dedup();
         super::place::rank(content_id, &mut others);
@@ -66,7 +72,7 @@ impl Links {
 
     /// Whether this node comes first of all for this key.
     pub(crate) fn is_first_for(&self, key: &[u8; 16]) -> bool {
-        let mut nodes: Vec<u64> = self.peers.nodes().iter().map(|peer| peer.node_id).chain([self.own_id]).collect();
+        let mut nodes: Vec<u64> = self.staying().iter().map(|peer| peer.node_id).chain([self.own_id]).collect();
         nodes.sort_unstable();
         nodes.dedup();
         super::place::rank(key, &mut nodes);

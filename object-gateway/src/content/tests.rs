@@ -78,7 +78,7 @@ impl Cluster {
         for id in 1..=size {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("bound").to_string();
-            cluster.nodes.0.lock().push(Peer { node_id: id, address: address.clone() });
+            cluster.nodes.0.lock().push(Peer { node_id: id, address: address.clone(), stays: true });
             let store = cluster.open(id);
             let server = Some(serve(&store, listener));
             cluster.members.insert(id, Member { store, address, server });
@@ -182,6 +182,26 @@ async fn what_was_written_is_read_through_every_node() {
         assert!(cluster.read(2, &part, 0..len as u64 + 1).await.is_err());
     }
     assert_eq!(cluster.store(1).debts(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_leaves_gets_no_new_copy_and_gives_what_it_has() {
+    let cluster = Cluster::start(4).await;
+    let body = bytes(1000);
+    let mut before = Vec::new();
+    while before.iter().filter(|part: &&ContentPart| part.nodes.contains(&4)).count() < 2 {
+        before.push(cluster.write(1, &body).await);
+    }
+    cluster.nodes.0.lock().iter_mut().filter(|peer| peer.node_id == 4).for_each(|peer| peer.stays = false);
+    for _ in 0..20 {
+        let part = cluster.write(1, &body).await;
+        assert_eq!(part.nodes.len(), 3);
+        assert!(!part.nodes.contains(&4), "{:?}", part.nodes);
+    }
+    for part in before {
+        let only_there = ContentPart { nodes: vec![*part.nodes.iter().max().expect("copies")], ..part };
+        assert!(cluster.read(1, &only_there, 0..1000).await.expect("read") == body);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
