@@ -177,8 +177,11 @@ async fn serve(entrance: Entrance, principal: Arc<Principal>, request: FramedReq
     let answer = match request.body {
         Some(body) => {
             #[cfg(madsim)]
-            come_again(&entrance, &principal, &body);
-            entrance.node.call(&principal, body).await
+            let copy = body.clone();
+            let answer = entrance.node.call(&principal, body).await;
+            #[cfg(madsim)]
+            come_again(&entrance, &principal, copy, &answer);
+            answer
         }
         None => Err(Error::invalid("body", "a request that this build knows", "absent")),
     };
@@ -186,15 +189,19 @@ async fn serve(entrance: Entrance, principal: Arc<Principal>, request: FramedReq
     FramedResponse { id: request.id, body: Some(body) }
 }
 
-/// In the simulator a transaction with a request id may come a second time, later, as from a router that gave up waiting.
+/// In the simulator a transaction with a request id may come a second time, later, as from a router that gave up waiting. One that was
+/// refused does not: whoever sent it may tell its caller that nothing was done, since a stream brings a request once.
 #[cfg(madsim)]
-fn come_again(entrance: &Entrance, principal: &Principal, body: &request::Body) {
-    let request::Body::Transact(request) = body else { return };
+fn come_again(entrance: &Entrance, principal: &Principal, body: request::Body, answer: &Result<response::Body, Error>) {
+    let request::Body::Transact(request) = &body else { return };
     if request.header.as_ref().is_none_or(|header| header.request_id.is_empty()) {
         return;
     }
+    if !matches!(answer, Ok(_) | Err(Error::UnknownOutcome { .. })) {
+        return;
+    }
     if let Some(later) = metadb_proto::seam::simulated::duplicate() {
-        let (entrance, principal, body) = (entrance.clone(), principal.clone(), body.clone());
+        let (entrance, principal) = (entrance.clone(), principal.clone());
         tokio::spawn(async move {
             tokio::time::sleep(later).await;
             drop(entrance.node.call(&principal, body).await);
