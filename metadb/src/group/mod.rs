@@ -214,9 +214,10 @@ impl Group {
         Ok(v1::GroupStatus { applied_index, state_hash, ..self.status() })
     }
 
-    /// Gives the group its first voters, unless it has members.
+    /// Gives the group its first voters, unless it has members. A replica that was made anew belongs to a group that has: a second birth
+    /// would make a second group.
     pub(crate) async fn initialise(&self, voters: &[v1::NodeRef]) -> Result<(), Error> {
-        if self.replica.is_initialised().await? {
+        if self.replica.is_silent() || self.replica.is_initialised().await? {
             return Ok(());
         }
         self.replica.initialise(members::by_id(voters)?).await

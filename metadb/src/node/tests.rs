@@ -534,6 +534,9 @@ fn a_replica_of_a_node_that_is_no_member_is_deleted_and_one_that_heard_from_its_
     let through = hosts[leader_of_rest(&hosts, gone)].group().status().last_log_index;
     let node = hosts[gone].node();
     hosts[gone].run(async move { node.create_silent_replica(GROUP, through).await }).expect("made anew");
+    let (node, alone) = (hosts[gone].node(), vec![hosts[gone].node_ref()]);
+    hosts[gone].run(async move { node.create_replica(GROUP, alone).await }).expect("a late founder is told nothing new");
+    assert_eq!(hosts[gone].group().status().last_log_index, 0, "a group is born once");
     let all: Vec<_> = hosts.iter().map(Host::node_ref).collect();
     until("a growth", || change(&hosts[leader_of_rest(&hosts, gone)], &all, None, soon()).ok());
     settled(&hosts);

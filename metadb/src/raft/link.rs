@@ -469,7 +469,10 @@ impl FarEnd {
     /// A link to it.
     pub(crate) fn new(node_id: u64) -> (Arc<Link>, Self) {
         let (outbox, waiting) = mpsc::channel(OUTBOX);
-        (Arc::new(Link { node_id, address: "nowhere:1".to_owned(), outbox, traffic: Arc::default() }), FarEnd(waiting))
+        (
+            Arc::new(Link { node_id, address: "nowhere:1".to_owned(), outbox, traffic: Arc::default(), hearts: Hearts::default() }),
+            FarEnd(waiting),
+        )
     }
 
     /// The oldest request that came, to be answered.

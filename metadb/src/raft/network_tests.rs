@@ -4,6 +4,7 @@ use super::super::link::FarEnd;
 use super::super::messages::encode_append_response;
 use super::*;
 use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
+use crate::group::LevelInForce;
 use crate::raft::Entry;
 use crate::raft::snapshot::depot::SnapshotLimits;
 use metadb_engine::sim::SimDisk;
@@ -15,9 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 fn conn() -> (Conn, FarEnd) {
     let (link, far) = FarEnd::new(2);
     let secret = ClusterSecret::new(vec![7; ClusterSecret::MIN_BYTES]).expect("long enough");
-    let links = Links::new(1, "00", &secret, Arc::new(Clocks::new(MAX_CLOCK_OFFSET)));
+    let links = Links::new(1, "00", &secret, Arc::new(Clocks::new(MAX_CLOCK_OFFSET)), LevelInForce::default());
     let depot = Depot::new(SimDisk::new(1).mount(), SnapshotLimits::default(), Arc::default());
-    (Conn { links, link, node_id: 1, group_id: 1, depot, traffic: Arc::default() }, far)
+    (Conn { links, link, node_id: 1, group_id: 1, depot, traffic: Arc::default(), beats: false }, far)
 }
 
 /// An append of the entries behind `prev`, up to `last`.
