@@ -35,6 +35,8 @@ bugs! {
     AppendIsNotSynced "append-is-not-synced",
     /// A leader answers reads without asking when it last heard from a quorum.
     ReadWithoutLease "read-without-lease",
+    /// A follower's answer to an append counts for one that left later and ends at the same place: the lease is renewed by an old word.
+    EarlyAnswerRenewsLease "early-answer-renews-lease",
     /// A read is answered before the entries that it must see are applied.
     ReadBeforeApplied "read-before-applied",
     /// A node that restarts votes at once, though a leader may count on what it acknowledged before.

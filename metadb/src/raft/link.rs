@@ -436,3 +436,22 @@ impl Session {
         v1::PeerMessage { id, group_id: outgoing.group_id, verb: outgoing.verb.into(), payload: outgoing.payload, error: None }
     }
 }
+
+/// The far end of a link without a stream, in a test.
+#[cfg(test)]
+pub(crate) struct FarEnd(mpsc::Receiver<Outgoing>);
+
+#[cfg(test)]
+impl FarEnd {
+    /// A link to it.
+    pub(crate) fn new(node_id: u64) -> (Arc<Link>, Self) {
+        let (outbox, waiting) = mpsc::channel(OUTBOX);
+        (Arc::new(Link { node_id, address: "nowhere:1".to_owned(), outbox, traffic: Arc::default() }), FarEnd(waiting))
+    }
+
+    /// The oldest request that came, to be answered.
+    pub(crate) fn asked(&mut self) -> Option<impl FnOnce(Bytes) + use<>> {
+        let reply = self.0.try_recv().ok()?.reply;
+        Some(move |answer| assert!(reply.send(Ok(answer)).is_ok(), "somebody waits for the answer"))
+    }
+}

@@ -12,6 +12,7 @@ use super::{LogId, Member, Types, Vote, codec};
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use metadb_proto::Error;
+use metadb_proto::planted::{self, Bug};
 use metadb_proto::v1::PeerVerb;
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
@@ -95,6 +96,11 @@ fn malformed(error: codec::CodecError) -> RPCError<Types> {
 }
 
 /// Appends sent and not yet answered, oldest first.
+///
+/// openraft finds out which append an answer belongs to by where the log of the append ends, and takes the time at which the *last* such
+/// append left for the moment up to which the follower is known to follow: its lease counts from there. Two appends in flight end at the
+/// same place whenever one tells only what is committed. So of those the last answer alone is handed on: otherwise a follower's word from
+/// before an election would renew the lease of the leader whom the election ended.
 struct Pipeline<'s, S> {
     conn: &'s Conn,
     input: Option<S>,
@@ -108,6 +114,16 @@ struct Sent {
     waiting: Waiting,
 }
 
+/// What happens next to a pipeline.
+enum Step {
+    /// openraft wants to send; none: it has no more.
+    Request(Option<AppendEntriesRequest<Types>>),
+    /// The oldest append was answered.
+    Answer(Result<AppendEntriesResponse<Types>, RPCError<Types>>),
+    /// Nothing is left to send or to wait for.
+    End,
+}
+
 type AppendItem = Result<StreamAppendResult<Types>, RPCError<Types>>;
 
 impl<S> Pipeline<'_, S>
@@ -117,31 +133,37 @@ where
     /// The next answer, in the order of the requests; new requests are sent meanwhile. None: the input is exhausted and answered.
     async fn next(&mut self) -> Option<AppendItem> {
         loop {
-            let may_send = self.sent.len() < APPENDS_IN_FLIGHT;
-            let conn = self.conn;
-            let request = match (self.input.as_mut().filter(|_| may_send), self.sent.front_mut()) {
-                (None, None) => return None,
-                (Some(input), None) => input.next().await,
-                (None, Some(front)) => {
-                    let answer = front.answer(conn).await;
-                    return self.finish(answer);
-                }
-                (Some(input), Some(front)) => {
-                    tokio::select! {
-                        biased;
-                        answer = front.answer(conn) => return self.finish(answer),
-                        request = input.next() => request,
+            match self.step().await {
+                Step::End => return None,
+                Step::Answer(answer) => {
+                    if let Some(item) = self.finish(answer) {
+                        return Some(item);
                     }
                 }
-            };
-            match request {
-                None => self.input = None,
-                Some(request) => {
+                Step::Request(None) => self.input = None,
+                Step::Request(Some(request)) => {
                     if let Err(error) = self.send(&request).await {
                         self.input = None;
                         self.sent.clear();
                         return Some(Err(error));
                     }
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Step {
+        let may_send = self.sent.len() < APPENDS_IN_FLIGHT;
+        let conn = self.conn;
+        match (self.input.as_mut().filter(|_| may_send), self.sent.front_mut()) {
+            (None, None) => Step::End,
+            (Some(input), None) => Step::Request(input.next().await),
+            (None, Some(front)) => Step::Answer(front.answer(conn).await),
+            (Some(input), Some(front)) => {
+                tokio::select! {
+                    biased;
+                    answer = front.answer(conn) => Step::Answer(answer),
+                    request = input.next() => Step::Request(request),
                 }
             }
         }
@@ -155,6 +177,7 @@ where
         Ok(())
     }
 
+    /// What openraft is told of the oldest append; nothing, if a later one ends at the same place and will tell it.
     fn finish(&mut self, answer: Result<AppendEntriesResponse<Types>, RPCError<Types>>) -> Option<AppendItem> {
         let sent = self.sent.pop_front()?;
         let item = answer.and_then(|response| {
@@ -168,7 +191,8 @@ where
             self.input = None;
             self.sent.clear();
         }
-        Some(item)
+        let told_later = self.sent.front().is_some_and(|next| next.last == sent.last);
+        if told_later && !planted::is(Bug::EarlyAnswerRenewsLease) { None } else { Some(item) }
     }
 }
 
@@ -249,3 +273,7 @@ impl RaftNetworkV2<Types> for Conn {
         Some(Backoff::new(PAUSES_MS.into_iter().chain(std::iter::repeat(last)).map(Duration::from_millis)))
     }
 }
+
+#[cfg(all(test, not(madsim)))]
+#[path = "network_tests.rs"]
+mod tests;
