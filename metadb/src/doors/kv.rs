@@ -42,9 +42,7 @@ impl KvDoor {
 
     async fn call(&self, metadata: &MetadataMap, body: request::Body) -> Result<response::Body, Error> {
         let principal = principal(&self.0, metadata).await?;
-        #[cfg(madsim)]
-        come_again(&self.0, &principal, &body);
-        self.0.node.call(&principal, body).await
+        perform(&self.0, &principal, body).await
     }
 }
 
@@ -175,31 +173,45 @@ impl Exchange {
 
 async fn serve(entrance: Entrance, principal: Arc<Principal>, request: FramedRequest) -> FramedResponse {
     let answer = match request.body {
-        Some(body) => {
-            #[cfg(madsim)]
-            come_again(&entrance, &principal, &body);
-            entrance.node.call(&principal, body).await
-        }
+        Some(body) => perform(&entrance, &principal, body).await,
         None => Err(Error::invalid("body", "a request that this build knows", "absent")),
     };
     let body = answer.unwrap_or_else(|error| response::Body::Error(error.to_proto()));
     FramedResponse { id: request.id, body: Some(body) }
 }
 
-/// In the simulator a transaction with a request id may come a second time, later, as from a router that gave up waiting.
+async fn perform(entrance: &Entrance, principal: &Principal, body: request::Body) -> Result<response::Body, Error> {
+    #[cfg(madsim)]
+    let again = again(&body);
+    let answer = entrance.node.call(principal, body).await;
+    #[cfg(madsim)]
+    come_again(entrance, principal, again, &answer);
+    answer
+}
+
+/// In the simulator a transaction with a request id may come a second time, as from a router that gave up waiting: what, and when.
 #[cfg(madsim)]
-fn come_again(entrance: &Entrance, principal: &Principal, body: &request::Body) {
-    let request::Body::Transact(request) = body else { return };
-    if request.header.as_ref().is_none_or(|header| header.request_id.is_empty()) {
-        return;
-    }
-    if let Some(later) = metadb_proto::seam::simulated::duplicate() {
-        let (entrance, principal, body) = (entrance.clone(), principal.clone(), body.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(later).await;
-            drop(entrance.node.call(&principal, body).await);
-        });
-    }
+fn again(body: &request::Body) -> Option<(request::Body, std::time::Duration)> {
+    let request::Body::Transact(request) = body else { return None };
+    let has_id = request.header.as_ref().is_some_and(|header| !header.request_id.is_empty());
+    let later = has_id.then(metadb_proto::seam::simulated::duplicate).flatten()?;
+    Some((body.clone(), later))
+}
+
+/// It comes, unless the first was refused: who is told that nothing was done asks under that id again or never, and no network can.
+#[cfg(madsim)]
+fn come_again(
+    entrance: &Entrance,
+    principal: &Principal,
+    again: Option<(request::Body, std::time::Duration)>,
+    answer: &Result<response::Body, Error>,
+) {
+    let Some((body, later)) = again.filter(|_| matches!(answer, Ok(_) | Err(Error::UnknownOutcome { .. }))) else { return };
+    let (entrance, principal) = (entrance.clone(), principal.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(later).await;
+        drop(entrance.node.call(&principal, body).await);
+    });
 }
 
 #[cfg(all(test, not(madsim)))]

@@ -45,7 +45,9 @@ pub async fn run(client: Client) {
             }
             0 | 1 => {
                 let request_id = Bytes::copy_from_slice(&seam::random_id());
-                match Box::pin(add(&client, tenant_id, &counter, &request_id)).await {
+                let told = Box::pin(add(&client, tenant_id, &counter, &request_id)).await;
+                client.shared.trace.event(format_args!("{} adds as {request_id:?}: {told:?}", client.process));
+                match told {
                     Ok(response) => {
                         acknowledged += 1;
                         judge_sum(&client, &response, acknowledged..=acknowledged + unknown);
