@@ -1,9 +1,11 @@
 //! Seeds in, lines out. The last line is for scripts.
 
 use clap::Parser;
+use metadb_proto::v1::ErrorKind;
 use sim_tests::nemesis::{Bites, FAULTS};
 use sim_tests::planted::Planted;
 use sim_tests::run::{self, Plan, Report};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -78,43 +80,81 @@ fn seeds(args: &Args) -> anyhow::Result<Vec<u64>> {
     Ok(seeds)
 }
 
+/// What all seeds came to.
+#[derive(Default)]
+struct Sums {
+    simulated: Duration,
+    violations: usize,
+    bites: Bites,
+    elections: usize,
+    snapshots: u64,
+    transfers: (u64, u64),
+    operations: (usize, usize, usize),
+    refusals: BTreeMap<ErrorKind, u64>,
+}
+
+impl Sums {
+    fn add(&mut self, report: Report) {
+        self.simulated += report.simulated;
+        self.violations += report.violations.len();
+        self.elections += report.elections;
+        self.snapshots += report.snapshots;
+        self.transfers = (self.transfers.0 + report.transfers.0, self.transfers.1 + report.transfers.1);
+        let ((ok, failed, unknown), more) = (self.operations, report.operations);
+        self.operations = (ok + more.0, failed + more.1, unknown + more.2);
+        for (fault, (done, bit)) in report.bites {
+            let sum = self.bites.entry(fault).or_default();
+            *sum = (sum.0 + done, sum.1 + bit);
+        }
+        for (kind, count) in report.refusals {
+            *self.refusals.entry(kind).or_default() += count;
+        }
+    }
+
+    fn tell(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        let bites = FAULTS.iter().map(|fault| (fault, self.bites.get(fault).copied().unwrap_or_default()));
+        let told: Vec<_> = bites.map(|(fault, (done, bit))| format!("{fault:?} {bit}/{done}")).collect();
+        let Sums { elections, snapshots, operations: (ok, failed, unknown), .. } = self;
+        writeln!(out, "faults that bit, of those made: {}; elections won: {elections}; snapshots installed: {snapshots}", told.join(", "))?;
+        writeln!(out, "transfers of snapshots resumed: {}; parts of snapshots found rotten: {}", self.transfers.0, self.transfers.1)?;
+        let kinds: Vec<_> = self.refusals.iter().map(|(kind, count)| format!("{} {count}", kind.as_str_name())).collect();
+        let per_s = *ok as f64 / self.simulated.as_secs_f64().max(f64::EPSILON);
+        writeln!(
+            out,
+            "operations: {ok} ok ({per_s:.0} in a simulated second), {failed} failed, {unknown} unknown; clients were told {}",
+            kinds.join(", ")
+        )
+    }
+
+    /// What these seeds did not test.
+    fn gaps(&self) -> Vec<String> {
+        let toothless = FAULTS.iter().filter(|fault| self.bites.get(fault).is_none_or(|(_, bit)| *bit == 0));
+        let mut gaps: Vec<_> = toothless.map(|fault| format!("{fault:?} never bit: these seeds tested nothing of it")).collect();
+        if self.snapshots == 0 {
+            gaps.push("no snapshot was installed: these seeds tested nothing of it".to_owned());
+        }
+        if self.transfers.0 == 0 || self.transfers.1 == 0 {
+            gaps.push("no transfer was resumed, or no rot was found: these seeds tested nothing of it".to_owned());
+        }
+        gaps
+    }
+}
+
 fn run_all(args: &Args, plan: Plan) -> anyhow::Result<usize> {
     let mut out = std::io::stdout().lock();
     let seeds = seeds(args)?;
-    let (mut simulated, mut violations, mut bites, mut elections, mut snapshots) = (Duration::ZERO, 0, Bites::new(), 0, 0);
-    let mut transfers = (0, 0);
+    let mut sums = Sums::default();
     for seed in &seeds {
         let report = run::seed(*seed, plan);
         tell(&mut out, &report, args)?;
-        simulated += report.simulated;
-        violations += report.violations.len();
-        elections += report.elections;
-        snapshots += report.snapshots;
-        transfers = (transfers.0 + report.transfers.0, transfers.1 + report.transfers.1);
-        for (fault, (done, bit)) in report.bites {
-            let sum = bites.entry(fault).or_default();
-            *sum = (sum.0 + done, sum.1 + bit);
-        }
+        sums.add(report);
     }
-    let told: Vec<_> =
-        FAULTS.iter().map(|f| bites.get(f).map_or(format!("{f:?} 0/0"), |(done, bit)| format!("{f:?} {bit}/{done}"))).collect();
-    writeln!(out, "faults that bit, of those made: {}; elections won: {elections}; snapshots installed: {snapshots}", told.join(", "))?;
-    writeln!(out, "transfers of snapshots resumed: {}; parts of snapshots found rotten: {}", transfers.0, transfers.1)?;
-    if args.seeds >= SEEDS_FOR_EVERY_FAULT && args.seed.is_none() {
-        for fault in FAULTS.iter().filter(|fault| bites.get(fault).is_none_or(|(_, bit)| *bit == 0)) {
-            writeln!(out, "{fault:?} never bit: these seeds tested nothing of it")?;
-            violations += 1;
-        }
-        if transfers.0 == 0 || transfers.1 == 0 {
-            writeln!(out, "no transfer was resumed, or no rot was found: these seeds tested nothing of it")?;
-            violations += 1;
-        }
-        if snapshots == 0 {
-            writeln!(out, "no snapshot was installed: these seeds tested nothing of it")?;
-            violations += 1;
-        }
-    }
-    writeln!(out, "sim: seeds={} simulated_s={:.0} violations={violations}", seeds.len(), simulated.as_secs_f64())?;
+    sums.tell(&mut out)?;
+    let many = args.seeds >= SEEDS_FOR_EVERY_FAULT && args.seed.is_none();
+    let gaps = if many { sums.gaps() } else { Vec::new() };
+    gaps.iter().try_for_each(|gap| writeln!(out, "{gap}"))?;
+    let violations = sums.violations + gaps.len();
+    writeln!(out, "sim: seeds={} simulated_s={:.0} violations={violations}", seeds.len(), sums.simulated.as_secs_f64())?;
     Ok(violations)
 }
 

@@ -8,7 +8,9 @@ use crate::trace::Trace;
 use crate::verdict::{self, Final};
 use crate::watcher;
 use crate::workload::{self, Client, Shared, below, final_reads};
+use metadb_proto::v1::ErrorKind;
 use shard_router::{RouterConfig, Transport};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub struct Report {
     pub events: u64,
     /// Operations that ended well, that failed, and that stayed unknown.
     pub operations: (usize, usize, usize),
+    /// What clients of all workloads were told instead of an answer, and how often.
+    pub refusals: BTreeMap<ErrorKind, u64>,
     /// How often each fault was made and bit.
     pub bites: Bites,
     /// Elections won.
@@ -90,6 +94,7 @@ pub fn seed(seed: u64, plan: Plan) -> Report {
         trace: String::new(),
         events: 0,
         operations: (0, 0, 0),
+        refusals: BTreeMap::new(),
         bites: Bites::new(),
         elections: 0,
         steps: 0,
@@ -144,6 +149,7 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
         trace: digest,
         events,
         operations: (registers.0 + files.0, registers.1 + files.1, registers.2 + files.2),
+        refusals: shared.refusals.lock().clone(),
         bites,
         elections: seen.elections(),
         steps: seen.judge.steps(),

@@ -19,6 +19,7 @@ use crate::trace::Trace;
 use checkers::versions::Commit;
 use checkers::{History, OperationId, Outcome};
 use metadb_proto::Error;
+use metadb_proto::v1::ErrorKind;
 use parking_lot::Mutex;
 use shard_router::Router;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub folders: Arc<Mutex<Vec<u64>>>,
     /// Errors that no client may ever see.
     pub unexpected: Arc<Mutex<Vec<String>>>,
+    /// What clients were told instead of an answer, and how often.
+    pub refusals: Arc<Mutex<BTreeMap<ErrorKind, u64>>>,
     /// Longest time an operation took in nanoseconds since it was last reset.
     pub slowest_ns: Arc<Mutex<u64>>,
     /// Set when clients shall stop asking.
@@ -73,6 +76,7 @@ impl Shared {
             places: Arc::default(),
             folders: Arc::default(),
             unexpected: Arc::default(),
+            refusals: Arc::default(),
             slowest_ns: Arc::default(),
             stop: Arc::default(),
             planted,
@@ -93,6 +97,7 @@ impl Shared {
 
     /// What an error means for a request with effects.
     pub fn outcome_of<T>(&self, asked: &dyn Debug, error: &Error) -> Outcome<T> {
+        *self.refusals.lock().entry(error.kind()).or_default() += 1;
         match error {
             Error::UnknownOutcome { .. } => Outcome::Unknown,
             Error::Conflict { .. }

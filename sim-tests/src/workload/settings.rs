@@ -14,6 +14,9 @@ use tokio::time::Instant;
 pub const IN_FORCE_WITHIN: Duration = Duration::from_secs(1);
 /// How long after the faults all nodes have all changes made meanwhile: connections that were cut may be silent for ten seconds.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(30);
+/// The first weight that is set; each change sets the next. What tenants without a weight of their own have: one that a flood shares a node
+/// with keeps its part.
+const FIRST_WEIGHT: u64 = 100;
 /// Between two changes, at most.
 const THINK: Duration = Duration::from_millis(800);
 /// How often it is looked.
@@ -35,7 +38,7 @@ fn change(tenant_id: u64, weight: u64) -> Change {
 pub async fn run(client: Client) {
     let operator = Operator::new(client.routers[0].clone());
     let mut acknowledged = 0;
-    for weight in 1.. {
+    for weight in FIRST_WEIGHT.. {
         if client.shared.stopped() {
             return;
         }
