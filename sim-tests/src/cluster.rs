@@ -52,7 +52,6 @@ pub struct Cluster {
     purges_early: bool,
     spoilable: usize,
     wild: bool,
-    judges_reads: bool,
 }
 
 impl Cluster {
@@ -75,7 +74,6 @@ impl Cluster {
             purges_early: purges_early(seed),
             spoilable: usize::try_from(seed / 3).unwrap_or(0) % size,
             wild: is_wild(seed),
-            judges_reads: std::env::var_os("SIM_JUDGE_READS").is_some(),
         };
         for machine in &cluster.machines {
             let node = cluster.handle.create_node().name(machine.address()).ip(machine.ip());
@@ -114,12 +112,6 @@ impl Cluster {
     #[must_use]
     pub fn is_wild(&self) -> bool {
         self.wild
-    }
-
-    /// Whether each read index is judged when it is given: asked for by `SIM_JUDGE_READS`, since two seeds are not explained yet.
-    #[must_use]
-    pub fn judges_reads(&self) -> bool {
-        self.judges_reads
     }
 
     /// The machines.

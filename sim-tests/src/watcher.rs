@@ -59,7 +59,7 @@ impl Seen {
 
 /// Looks until the task is dropped by its owner through `stop`.
 pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::AtomicBool) -> Seen {
-    let mut seen = Seen { judge: Judge::excusing_reads(cluster.is_wild() || !cluster.judges_reads()), ..Seen::default() };
+    let mut seen = Seen { judge: Judge::excusing_reads(cluster.is_wild()), ..Seen::default() };
     let mut known = BTreeSet::new();
     drop(probe::take());
     for look in 1_u64.. {

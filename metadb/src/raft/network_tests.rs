@@ -5,14 +5,19 @@ use super::super::messages::encode_append_response;
 use super::*;
 use crate::clock::{Clocks, MAX_CLOCK_OFFSET};
 use crate::raft::Entry;
+use crate::raft::snapshot::depot::SnapshotLimits;
+use metadb_engine::sim::SimDisk;
 use metadb_proto::principal::ClusterSecret;
 use openraft::EntryPayload;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 fn conn() -> (Conn, FarEnd) {
     let (link, far) = FarEnd::new(2);
     let secret = ClusterSecret::new(vec![7; ClusterSecret::MIN_BYTES]).expect("long enough");
     let links = Links::new(1, "00", &secret, Arc::new(Clocks::new(MAX_CLOCK_OFFSET)));
-    (Conn { links, link, node_id: 1, group_id: 1 }, far)
+    let depot = Depot::new(SimDisk::new(1).mount(), SnapshotLimits::default(), Arc::default());
+    (Conn { links, link, node_id: 1, group_id: 1, depot, traffic: Arc::default() }, far)
 }
 
 /// An append of the entries behind `prev`, up to `last`.
