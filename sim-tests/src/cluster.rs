@@ -198,11 +198,10 @@ impl Cluster {
         let (Some(running), Some(at)) = (machine.node(), self.handle.get_node(machine.placed_at())) else { return Ok(false) };
         let stopping = at.spawn(async move { running.stop().await });
         let left = matches!(tokio::time::timeout(STOP_GRACE, stopping).await, Ok(Ok(Ok(()))));
-        let before = machine.newest_segment();
+        let unsynced = machine.unsynced_bytes();
         self.kill(node);
-        let after = machine.newest_segment();
-        if left && before != after {
-            return Err(format!("node at {} left in good order, and its log went from {before:?} to {after:?}", machine.address()));
+        if left && unsynced > 0 {
+            return Err(format!("node at {} left in good order, and a crash may take {unsynced} bytes of its log", machine.address()));
         }
         Ok(left)
     }

@@ -152,13 +152,15 @@ impl Machine {
         &self.disk
     }
 
-    /// Name and length of the newest segment of its log. Older ones may end in what a life before did not sync: each life begins a new
-    /// one and repeats there what it goes on with.
-    pub(super) fn newest_segment(&self) -> Option<(String, u64)> {
-        let disk = self.disk.mount();
-        let name = disk.list().ok()?.into_iter().max()?;
-        let bytes = disk.len(&name).ok()??;
-        Some((name, bytes))
+    /// The newest segment of its log.
+    fn newest_segment(&self) -> Option<String> {
+        self.disk.mount().list().ok()?.into_iter().max()
+    }
+
+    /// How many bytes of the newest segment of its log are not synced. Older ones may end in what a life before did not sync: each life
+    /// begins a new one and repeats there what it goes on with.
+    pub(super) fn unsynced_bytes(&self) -> usize {
+        self.newest_segment().map_or(0, |name| self.disk.unsynced_bytes(&name))
     }
 
     /// Its node, if it is up.
@@ -271,7 +273,7 @@ impl Machine {
 
     /// Flips a bit somewhere in a segment of its log that is not the newest; says where.
     pub(crate) fn rot_old_segment(&self) -> Option<(String, u64)> {
-        let newest = self.newest_segment()?.0;
+        let newest = self.newest_segment()?;
         self.disk.rot_where(|name| name.starts_with("log-") && *name < *newest)
     }
 

@@ -134,6 +134,12 @@ impl SimDisk {
         })
     }
 
+    /// How many bytes of a file a crash may take.
+    #[must_use]
+    pub fn unsynced_bytes(&self, name: &str) -> usize {
+        self.state.lock().files.get(name).map_or(0, |file| file.bytes.len() - file.synced)
+    }
+
     /// Flips a random bit of a random file among its durable bytes; says where.
     pub fn rot(&self) -> Option<(String, u64)> {
         self.rot_where(|_| true)
