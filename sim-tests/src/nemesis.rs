@@ -140,8 +140,8 @@ enum Felt {
     ByLoss { node: usize, led: Vec<u32> },
     /// It bit if, when it ends, the node says that something is wrong with its disks.
     ByTrouble { node: usize },
-    /// It bit if, after it, the node has replicas in quarantine.
-    ByQuarantine { node: usize },
+    /// It bit if, after it, the node has replicas in quarantine, or has begun anew meanwhile.
+    ByQuarantine { node: usize, renewed_before: u64 },
     /// It bit if, when it ends, the node has taken in a snapshot since its last start.
     BySnapshot { node: usize },
     /// It bit if, when it ends, the node has found rot in more parts of snapshots.
@@ -156,7 +156,7 @@ impl Felt {
         match self {
             Felt::ByLoss { node, .. }
             | Felt::ByTrouble { node }
-            | Felt::ByQuarantine { node }
+            | Felt::ByQuarantine { node, .. }
             | Felt::BySnapshot { node }
             | Felt::ByRot { node, .. } => Some(*node),
             Felt::Known(_) | Felt::BySigns | Felt::ByCount { .. } => None,
@@ -201,7 +201,10 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
                 Felt::Known(bit) => bit,
                 Felt::BySigns => differs,
                 Felt::ByLoss { .. } | Felt::ByTrouble { .. } | Felt::BySnapshot { .. } | Felt::ByRot { .. } => lost,
-                Felt::ByQuarantine { node } => cluster.machines()[node].node().is_some_and(|node| node.quarantined() > 0),
+                Felt::ByQuarantine { node, renewed_before } => {
+                    let machine = &cluster.machines()[node];
+                    machine.renewals() > renewed_before || machine.node().is_some_and(|node| node.quarantined() > 0)
+                }
                 Felt::ByCount { before } => metadb_proto::seam::simulated::duplicated() > before,
             };
             let counted = bites.entry(fault).or_default();

@@ -85,6 +85,7 @@ pub struct Machine {
     node: Mutex<Option<Arc<Node>>>,
     lives: AtomicU64,
     wants_restart: AtomicBool,
+    renewals: AtomicU64,
     spoilt: AtomicBool,
     /// The last settings that its node knew, which no crash takes.
     kept_settings: KeptSettings,
@@ -112,6 +113,7 @@ impl Machine {
             node: Mutex::default(),
             lives: AtomicU64::new(0),
             wants_restart: AtomicBool::new(false),
+            renewals: AtomicU64::new(0),
             spoilt: AtomicBool::new(false),
             kept_settings: KeptSettings::default(),
             upkeep: if super::purges_early(seed) { BARE_UPKEEP } else { UPKEEP },
@@ -252,7 +254,14 @@ impl Machine {
     async fn await_condemnation(self: Arc<Self>, node: Arc<Node>) {
         node.condemned().await;
         self.trace.event(format_args!("node {} is to begin anew", node.node_id()));
+        self.renewals.fetch_add(1, Ordering::Relaxed);
         self.wants_restart.store(true, Ordering::Relaxed);
+    }
+
+    /// How often its node was to begin anew with empty disks.
+    #[must_use]
+    pub fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Relaxed)
     }
 
     /// Whether its node waits for a restart with empty disks; asked again, it does not.
@@ -271,10 +280,12 @@ impl Machine {
         self.spoilt.load(Ordering::Relaxed)
     }
 
-    /// Flips a bit somewhere in a segment of its log that is not the newest; says where.
-    pub(crate) fn rot_old_segment(&self) -> Option<(String, u64)> {
+    /// Flips a bit somewhere in its log, but not near the end of the newest segment: its last batch can't be told from a write that a
+    /// crash tore. Says where.
+    pub(crate) fn rot_log(&self) -> Option<(String, u64)> {
         let newest = self.newest_segment()?;
-        self.disk.rot_where(|name| name.starts_with("log-") && *name < *newest)
+        let older = self.disk.rot_where(|name| name.starts_with("log-") && *name < *newest);
+        older.or_else(|| self.disk.rot_first_half(&newest))
     }
 
     /// Flips a bit somewhere in a synced file of what was received of a snapshot of a group; says where.

@@ -1,7 +1,8 @@
 //! Disks that fill up, refuse a sync, or give back other bytes than they were given.
 //!
 //! Bytes rot on one node only, always the same in a run: what rots on a majority is lost, and nobody can help that. A full disk bit if the
-//! node said that it has no room; a failed sync, if the node said that its log has stopped; rot, if the node put replicas in quarantine.
+//! node said that it has no room; a failed sync, if the node said that its log has stopped; rot, if the node put replicas in quarantine, or
+//! began anew.
 
 use super::{Fault, Felt};
 use crate::cluster::Cluster;
@@ -12,7 +13,7 @@ use metadb_engine::Cf;
 const LEFT_PART: u64 = 10;
 /// Rows that rot at once: one alone may never be read.
 const ROTTEN_ROWS: usize = 12;
-/// Flips in old segments of the log: most bytes of most of them are not read again.
+/// Flips in the log: most bytes of most of them are not read again.
 const ROTTEN_BYTES: usize = 8;
 
 pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) -> Felt {
@@ -53,24 +54,25 @@ fn victim(cluster: &Cluster) -> Option<usize> {
 fn rot_rows(cluster: &Cluster, shared: &Shared) -> Felt {
     let Some(node) = victim(cluster) else { return Felt::Known(false) };
     let machine = &cluster.machines()[node];
+    let renewed_before = machine.renewals();
     machine.spoil();
     for _ in 0..ROTTEN_ROWS {
         let family = if below(4) == 0 { Cf::State } else { Cf::Data };
         let row = machine.store().rot(family);
         shared.trace.event(format_args!("a row of {family:?} rots on node {node}: {row:?}"));
     }
-    Felt::ByQuarantine { node }
+    Felt::ByQuarantine { node, renewed_before }
 }
 
-/// In all segments but the newest, whose last batch can't be told from a write that a crash tore.
 fn rot_log(cluster: &Cluster, shared: &Shared) -> Felt {
     let Some(node) = victim(cluster) else { return Felt::Known(false) };
     let machine = &cluster.machines()[node];
+    let renewed_before = machine.renewals();
     machine.spoil();
     cluster.kill(node);
     for _ in 0..ROTTEN_BYTES {
-        let found = machine.rot_old_segment();
+        let found = machine.rot_log();
         shared.trace.event(format_args!("the log rots on node {node}: {found:?}"));
     }
-    Felt::ByQuarantine { node }
+    Felt::ByQuarantine { node, renewed_before }
 }

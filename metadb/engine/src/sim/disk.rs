@@ -159,6 +159,16 @@ impl SimDisk {
         file.bytes[offset] ^= 1 << (chance.up_to(7));
         Some((name.clone(), offset as u64))
     }
+
+    /// The same, in the first half of one file: whatever is written last there is whole.
+    pub fn rot_first_half(&self, name: &str) -> Option<(String, u64)> {
+        let mut state = self.state.lock();
+        let State { chance, files, .. } = &mut *state;
+        let file = files.get_mut(name).filter(|file| file.synced > 1)?;
+        let offset = chance.index(file.synced / 2);
+        file.bytes[offset] ^= 1 << (chance.up_to(7));
+        Some((name.to_owned(), offset as u64))
+    }
 }
 
 impl File {
