@@ -115,7 +115,8 @@ fn a_full_disk_is_read_only_until_there_is_room() {
     let zeros = vec![0; usize::try_from(free - (8 << 20)).expect("it fits")];
     std::fs::write(&filler, zeros).expect("there is so much room");
     let problems = || status(&dev)["problems"].to_string();
-    until("a word of the full disk", || problems().contains("disk of this node is full"));
+    // Each node looks by itself, and any of them may lead the row's group.
+    until("a word of the full disk from every node", || problems().matches("disk of this node is full").count() == 3);
     has(&dev, "before");
     let refused = dev.run(&["admin", "kv", "put", "--tenant", "demo", "refused", "x"]);
     assert!(!refused.status.success() && stderr(&refused).contains("full"), "{}", stderr(&refused));
