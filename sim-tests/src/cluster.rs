@@ -25,6 +25,7 @@ use shard_router::{Router, RouterConfig};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What messages take while nothing is wrong.
@@ -51,6 +52,8 @@ pub struct Cluster {
     seed: u64,
     purges_early: bool,
     spoilable: usize,
+    /// Whether groups shall have fewer members than there are nodes.
+    shrinks: AtomicBool,
     wild: bool,
 }
 
@@ -73,6 +76,7 @@ impl Cluster {
             seed,
             purges_early: purges_early(seed),
             spoilable: usize::try_from(seed / 3).unwrap_or(0) % size,
+            shrinks: AtomicBool::new(false),
             wild: is_wild(seed),
         };
         for machine in &cluster.machines {
@@ -100,6 +104,20 @@ impl Cluster {
     #[must_use]
     pub fn spoilable(&self) -> usize {
         self.spoilable
+    }
+
+    /// Notes whether groups shall have fewer members than there are nodes.
+    pub(crate) fn set_shrinks(&self, shrinks: bool) {
+        self.shrinks.store(shrinks, Ordering::Relaxed);
+    }
+
+    /// Whether every group votes on all nodes, and shall go on to: only then can one node's bytes rot and be had from the others.
+    pub(crate) fn votes_everywhere(&self) -> bool {
+        let all_vote = |group: u32| {
+            let leader = self.leader(group).and_then(|leader| self.machines[leader].node()?.group(group));
+            leader.map(|leader| leader.status()).is_some_and(|status| status.voters.len() == self.size() && !status.joint)
+        };
+        !self.shrinks.load(Ordering::Relaxed) && (0..=GROUPS).all(all_vote)
     }
 
     /// Whether its nodes keep so little log that whoever was away for a second needs a snapshot.

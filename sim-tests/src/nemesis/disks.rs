@@ -1,8 +1,8 @@
 //! Disks that fill up, refuse a sync, or give back other bytes than they were given.
 //!
-//! Bytes rot on one node only, always the same in a run: what rots on a majority is lost, and nobody can help that. A full disk bit if the
-//! node said that it has no room; a failed sync, if the node said that its log has stopped; rot, if the node put replicas in quarantine, or
-//! began anew.
+//! Bytes rot on one node only, always the same in a run, and only where every group votes on all nodes: what rots on a majority is lost, and
+//! nobody can help that. A full disk bit if the node said that it has no room; a failed sync, if the node said that its log has stopped; rot,
+//! if the node put replicas in quarantine, or began anew.
 
 use super::{Fault, Felt};
 use crate::cluster::Cluster;
@@ -48,7 +48,7 @@ fn victim(cluster: &Cluster) -> Option<usize> {
         let node = cluster.machines()[number].node();
         node.is_some_and(|node| node.groups().len() > crate::cluster::GROUPS as usize && node.quarantined() == 0)
     };
-    (0..cluster.size()).all(whole).then(|| cluster.spoilable())
+    ((0..cluster.size()).all(whole) && cluster.votes_everywhere()).then(|| cluster.spoilable())
 }
 
 fn rot_rows(cluster: &Cluster, shared: &Shared) -> Felt {
