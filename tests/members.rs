@@ -350,6 +350,12 @@ fn a_first_node_makes_its_cluster_when_all_others_say_that_they_are_in_none() {
     // It waits for the first one, which waits for its word.
     let mut joining = start("second", &second, &other_s3, &["--join", &first]);
     until("it waits", || log("second").contains("waiting for a node of `join`"));
+    // Whoever knew it before is told to ask another node.
+    let told = runtime().block_on(async {
+        let mut kv = KvClient::connect(format!("http://{second}")).await.expect("it listens");
+        kv.get(v1::GetRequest::default()).await.expect_err("it has nothing")
+    });
+    assert_eq!(told.code(), tonic::Code::Unavailable, "{told}");
     let mut founding = start("first", &first, &s3, &["--join", &second, "--bootstrap=true", "--cluster-replicas", "1"]);
     until("both are in one cluster", || log("first").contains("ready") && log("second").contains("ready"));
     let id = |name: &str| std::fs::read_to_string(folder.path().join(name).join("identity.toml")).expect("an identity");

@@ -1,7 +1,8 @@
 //! What a node answers that has no identity yet: that it is in no cluster. A first node whose folder is empty makes a cluster only when all
 //! that it was told of say so, and two nodes that wait for each other are told apart from one that is down.
 //!
-//! It answers nothing else. The door closes before the node opens its own, and the port stays taken in between.
+//! To all else it answers that it is not available yet: whoever knows its address from before is to ask another node, and an answer that
+//! sounds final would keep it from that. The door closes before the node opens its own, and the port stays taken in between.
 
 use super::cant_listen;
 use crate::failure::Failure;
@@ -12,13 +13,15 @@ use metadb_proto::v1::{self, StatusRequest, StatusResponse};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 /// How long whoever asks may hold the door open when it closes.
 const CLOSE_WITHIN: Duration = Duration::from_millis(200);
-/// When a caller may ask again for what only a node of a cluster has.
-const RETRY: Duration = Duration::from_millis(500);
+/// When a caller may ask again for what only a node of a cluster has. Short: another node may have it at once.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// A node without identity.
 struct Waiting {
@@ -37,7 +40,8 @@ pub(super) async fn while_answering<T>(
     let door = TcpListener::from_std(listener.try_clone().map_err(failed)?).map_err(failed)?;
     let waiting = Waiting { secret: secret.clone(), since: tokio::time::Instant::now() };
     let (close, closed) = oneshot::channel::<()>();
-    let server = tonic::transport::Server::builder().add_service(NodeAdminServer::new(waiting));
+    let routes = Routes::new(NodeAdminServer::new(waiting)).into_axum_router().fallback(|| async { not_yet().into_http::<Body>() });
+    let server = tonic::transport::Server::builder().add_routes(Routes::from(routes));
     let incoming = TcpIncoming::from(door).with_nodelay(Some(true));
     let mut serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, async { drop(closed.await) }));
     let done = work.await;
@@ -48,10 +52,12 @@ pub(super) async fn while_answering<T>(
     Ok((TcpListener::from_std(listener).map_err(failed)?, done?))
 }
 
-impl Waiting {
-    fn refuse<T>(&self) -> Result<Response<T>, Status> {
-        Err(Error::unavailable("this node is in no cluster yet", RETRY).into())
-    }
+fn not_yet() -> Status {
+    Error::unavailable("this node is in no cluster yet", RETRY).into()
+}
+
+fn refuse<T>() -> Result<Response<T>, Status> {
+    Err(not_yet())
 }
 
 #[tonic::async_trait]
@@ -68,33 +74,33 @@ impl NodeAdmin for Waiting {
     }
 
     async fn create_replica(&self, _: Request<v1::CreateReplicaRequest>) -> Result<Response<v1::CreateReplicaResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn change_members(&self, _: Request<v1::ChangeMembersRequest>) -> Result<Response<v1::ChangeMembersResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn adopt_shard(&self, _: Request<v1::AdoptShardRequest>) -> Result<Response<v1::AdoptShardResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn adopt_shards(&self, _: Request<v1::AdoptShardsRequest>) -> Result<Response<v1::AdoptShardsResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn drop_shard(&self, _: Request<v1::DropShardRequest>) -> Result<Response<v1::DropShardResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn raise_level(&self, _: Request<v1::RaiseLevelRequest>) -> Result<Response<v1::RaiseLevelResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn rebuild_replica(&self, _: Request<v1::RebuildReplicaRequest>) -> Result<Response<v1::RebuildReplicaResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn drop_replica(&self, _: Request<v1::DropReplicaRequest>) -> Result<Response<v1::DropReplicaResponse>, Status> {
-        self.refuse()
+        refuse()
     }
     async fn flush(&self, _: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {
-        self.refuse()
+        refuse()
     }
 }
