@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::{Dev, pause, stderr};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -80,6 +81,60 @@ fn a_flipped_bit_in_a_log_is_found_and_the_node_rebuilt() {
     put(&dev, "afterwards");
     keys.iter().for_each(|key| has(&dev, key));
     assert!(segments(&log).iter().all(|path| !path.to_string_lossy().contains("aside-")), "what was set aside goes once all is whole");
+}
+
+/// Sorted files of a column family of a node's store.
+fn tables(data: &Path, family: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(data).expect("the store's folder").map(|entry| entry.expect("its entry").path());
+    let of_family = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| kind == "sst")
+            && std::fs::read(path).expect("it reads").windows(family.len()).any(|window| window == family.as_bytes())
+    };
+    entries.filter(of_family).collect()
+}
+
+/// The node whose folder it is: they get their ids in the order in which they come.
+fn node_in(folder: &Path) -> u64 {
+    let identity = std::fs::read_to_string(folder.join("identity.toml")).expect("an identity");
+    let id = identity.lines().find_map(|line| line.strip_prefix("node_id = "));
+    id.and_then(|id| id.parse().ok()).expect("it names the node")
+}
+
+#[test]
+fn a_flipped_bit_in_rows_that_nobody_reads_is_found_by_a_scrub_and_the_node_rebuilt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut dev = Dev::start(&data, 3);
+    let keys: Vec<String> = (0..ROWS).map(|n| format!("key-{n}")).collect();
+    keys.iter().for_each(|key| put(&dev, key));
+    let clean = dev.json(&["admin", "scrub", "--wait", "--rate", "1g"]);
+    let rows = clean.as_array().expect("a row for each node");
+    assert!(rows.len() == 3 && rows.iter().all(|row| row["rot"] == 0 && row["ended_ms"].as_u64() > Some(0)), "{clean}");
+    assert!(dev.stop(), "stops by itself, and well");
+    drop(dev);
+
+    let dev = Dev::start(&data, 3);
+    keys.iter().for_each(|key| has(&dev, key));
+    until("a whole cluster", || is_whole(&dev));
+    // Which keys a commit touched: written for whoever will watch, and read by none. Under the running node, whose compactions are done.
+    let changes = tables(&data.join("node-2").join("data"), "changes");
+    assert!(!changes.is_empty(), "an orderly stop flushes");
+    for table in &changes {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(table).expect("it opens");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 10).expect("it reads");
+        file.write_all_at(&[byte[0] ^ 0x10], 10).expect("it writes");
+    }
+    let (id, told) = (node_in(&data.join("node-2")), dev.json(&["admin", "scrub", "status"]));
+    assert!(told.as_array().expect("rows").iter().all(|row| row["ended_ms"].as_u64() > Some(0)), "a restart forgets nothing: {told}");
+    let told = dev.run(&["admin", "scrub", "--node", &id.to_string(), "--wait", "--rate", "1g", "-o", "json"]);
+    assert_eq!(told.status.code(), Some(8), "{}", stderr(&told));
+    let found: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert!(found[0]["node"] == id && found[0]["rot"] == 1, "{found}");
+    until("a cluster that is whole again", || is_whole(&dev));
+    dev.json(&["admin", "scrub", "--wait", "--rate", "1g"]);
+    keys.iter().for_each(|key| has(&dev, key));
+    put(&dev, "afterwards");
 }
 
 /// A file system of its own, if this user may mount one.

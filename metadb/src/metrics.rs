@@ -122,6 +122,18 @@ static SNAPSHOT_ROTTEN: Metric = Metric::new_counter(
     &[],
     "Chunks and files of snapshots that failed their checksums; none of them is taken in.",
 );
+static SCRUB_RUNNING: Metric = Metric::new_gauge("cairn_scrub_running", Unit::Flag, &[], "Whether the node reads what it has at rest.");
+static SCRUB_BYTES: Metric = Metric::new_counter("cairn_scrub_bytes_total", Unit::Bytes, &[], "Bytes at rest that were read by scrubs.");
+static SCRUB_ROT: Metric =
+    Metric::new_counter("cairn_scrub_rot_total", Unit::Count, &[], "Things at rest that scrubs found not to read back.");
+static SCRUB_UNREAD: Metric =
+    Metric::new_counter("cairn_scrub_unread_total", Unit::Count, &[], "Steps of scrubs that could not read, and were left out.");
+static SCRUB_ENDED: Metric = Metric::new_gauge(
+    "cairn_scrub_ended_seconds",
+    Unit::Seconds,
+    &[],
+    "When the node last ended a scrub, since the Unix epoch; 0: it never did.",
+);
 static PEER_UP: Metric = Metric::new_gauge("cairn_peer_up", Unit::Flag, &["peer"], "Whether the stream to another node is open.");
 static PEER_CONNECTS: Metric =
     Metric::new_counter("cairn_peer_connects_total", Unit::Count, &["peer"], "Streams to another node that were opened.");
@@ -164,6 +176,11 @@ pub static ALL: &[&Metric] = &[
     &DISK_RESERVE,
     &DISK_FULL,
     &QUARANTINED,
+    &SCRUB_RUNNING,
+    &SCRUB_BYTES,
+    &SCRUB_ROT,
+    &SCRUB_UNREAD,
+    &SCRUB_ENDED,
     &GROUPS,
     &GROUP_LEADS,
     &GROUP_LED,
@@ -387,4 +404,23 @@ pub(crate) fn observe_snapshots(totals: &SnapshotTotals, samples: &mut Samples) 
     samples.set(&SNAPSHOTS_RESUMED, totals.resumed);
     samples.set(&SNAPSHOT_REUSED_BYTES, totals.reused_bytes);
     samples.set(&SNAPSHOT_ROTTEN, totals.rotten_parts);
+}
+
+/// What a scrape asks of the scrub.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScrubNumbers {
+    pub(crate) running: bool,
+    pub(crate) bytes: u64,
+    pub(crate) rot: u64,
+    pub(crate) unread: u64,
+    pub(crate) ended_ms: u64,
+}
+
+/// Tells of the scrub.
+pub(crate) fn observe_scrub(numbers: &ScrubNumbers, samples: &mut Samples) {
+    samples.set(&SCRUB_RUNNING, numbers.running);
+    samples.set(&SCRUB_BYTES, numbers.bytes);
+    samples.set(&SCRUB_ROT, numbers.rot);
+    samples.set(&SCRUB_UNREAD, numbers.unread);
+    samples.set(&SCRUB_ENDED, Duration::from_millis(numbers.ended_ms));
 }

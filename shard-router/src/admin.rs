@@ -99,6 +99,7 @@ calls! {
     change_members: ChangeMembersRequest => ChangeMembersResponse,
     drop_replica: DropReplicaRequest => DropReplicaResponse,
     rebuild_replica: RebuildReplicaRequest => RebuildReplicaResponse,
+    scrub: ScrubRequest => ScrubResponse,
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse,
     adopt_shards: AdoptShardsRequest => AdoptShardsResponse,
     drop_shard: DropShardRequest => DropShardResponse,

@@ -150,6 +150,10 @@ impl NodeAdmin for Door {
     async fn flush(&self, _: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {
         Ok(Response::new(v1::FlushResponse::default()))
     }
+
+    async fn scrub(&self, _: Request<v1::ScrubRequest>) -> Result<Response<v1::ScrubResponse>, Status> {
+        Ok(Response::new(v1::ScrubResponse::default()))
+    }
 }
 
 async fn free_address() -> String {

@@ -2,6 +2,7 @@
 //! at one index and in one state. A cluster that is safe but stuck fails here.
 
 use crate::cluster::Cluster;
+use crate::nemesis::SCRUB_RATE;
 use crate::trace::Trace;
 use crate::watcher;
 use crate::workload::Client;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 pub const WELL_WITHIN: Duration = Duration::from_secs(30);
 /// All replicas are identical this long after that.
 pub const IDENTICAL_WITHIN: Duration = Duration::from_secs(30);
+/// All nodes have read what they have at rest, and those with rot were rebuilt, within this.
+pub const SCRUBBED_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -65,6 +68,44 @@ fn leaders(cluster: &Cluster) -> Vec<String> {
         }
     }
     missing
+}
+
+/// Has every node read what it has at rest, until each has done so while it was whole. Rot that is left then is a violation.
+pub async fn scrubbed(cluster: &Cluster, trace: &Trace) -> Vec<String> {
+    let end = Instant::now() + SCRUBBED_WITHIN;
+    // Of each machine: in which life it was asked, and how many passes must have ended.
+    let mut asked: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    loop {
+        let mut waits = Vec::new();
+        for (number, machine) in cluster.machines().iter().enumerate() {
+            let Some(node) = machine.node().filter(|node| node.quarantined() == 0) else {
+                waits.push(number);
+                continue;
+            };
+            let status = node.scrub_status();
+            let needed = match asked.get(&number) {
+                Some((life, needed)) if *life == machine.lives() => *needed,
+                _ => {
+                    // One that is under way may be past what rots.
+                    let needed = status.passes + 1 + u64::from(status.running);
+                    asked.insert(number, (machine.lives(), needed));
+                    needed
+                }
+            };
+            if status.passes < needed {
+                node.begin_scrub(SCRUB_RATE);
+                waits.push(number);
+            }
+        }
+        if waits.is_empty() || Instant::now() >= end {
+            trace.event(format_args!("scrubbed but for {waits:?}"));
+            let late = waits.iter().map(|number| format!("machine {number} has not scrubbed {SCRUBBED_WITHIN:?} after healing"));
+            let machines = cluster.machines().iter().enumerate();
+            let rotten = machines.map(|(number, machine)| (number, machine.store().rotten())).filter(|(_, rows)| *rows > 0);
+            return late.chain(rotten.map(|(number, rows)| format!("{rows} rotten rows on machine {number} after a scrub"))).collect();
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Waits until all replicas of every group are identical; gives the last look.

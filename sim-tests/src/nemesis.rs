@@ -15,6 +15,7 @@ mod process;
 mod snapshots;
 
 pub use clocks::DRIFT_MAX;
+pub(crate) use disks::SCRUB_RATE;
 
 use crate::cluster::Cluster;
 use crate::workload::{Shared, below};
@@ -65,6 +66,8 @@ pub enum Fault {
     RotRows,
     /// A node dies, and its log is not what it was when it starts again.
     RotLog,
+    /// Rows that nobody reads rot in a node's store, and the node is asked to scrub.
+    RotCold,
     /// A process stops for a while and goes on as if nothing had been.
     Pause,
     /// The same for the node that leads most, for longer than its leases.
@@ -97,7 +100,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 29] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -112,6 +115,7 @@ pub const FAULTS: [Fault; 28] = [
     Fault::FailedSync,
     Fault::RotRows,
     Fault::RotLog,
+    Fault::RotCold,
     Fault::Pause,
     Fault::PauseLeader,
     Fault::Blink,
@@ -128,7 +132,7 @@ pub const FAULTS: [Fault; 28] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 26;
+const IN_CHAOS: u64 = 27;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -261,7 +265,7 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::SlowNetwork
         | Fault::Duplicates
         | Fault::SlowDisk => network::begin(cluster, fault, node),
-        Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog => disks::begin(cluster, shared, fault, node),
+        Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog | Fault::RotCold => disks::begin(cluster, shared, fault, node),
         Fault::ForceSnapshot | Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => {
             snapshots::begin(cluster, shared, fault, node).await
         }

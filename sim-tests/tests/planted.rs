@@ -38,7 +38,7 @@ fn what_counts_before_it_is_on_disk_is_caught() {
 #[test]
 fn reads_that_may_be_old_are_caught() {
     caught(Planted::Server(Bug::ReadWithoutLease), 15);
-    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 25);
+    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 60);
 }
 
 #[test]
@@ -47,6 +47,11 @@ fn requests_done_twice_and_snapshots_with_less_are_caught() {
     caught(Planted::Server(Bug::SnapshotWithoutRow), 9);
     caught(Planted::Server(Bug::SnapshotWithoutRequests), 12);
     caught(Planted::Server(Bug::ClockIsBelieved), 36);
+}
+
+#[test]
+fn rot_that_a_scrub_leaves_out_is_caught() {
+    caught(Planted::Server(Bug::ScrubSkipsFamily), 12);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod check;
 mod http;
 mod identity;
 mod peers;
+mod scrub;
 mod serve;
 mod settings;
 mod stop;
@@ -136,6 +137,7 @@ impl Wired {
         let parts = content::Parts { peers: Arc::clone(&peers) as _, ledger: Arc::new(fs.clone()), secret };
         let content = ContentStore::open(&folder.folder("content")?, content_config, parts)
             .map_err(|error| Failure::from(error).during("opening the content store"))?;
+        node.also_scrub(vec![Arc::new(scrub::Contents(content.clone()))]);
         Ok(Wired { node, router, settings, kept_settings: state.join("settings"), fs, content, authenticator, peers })
     }
 }

@@ -100,6 +100,9 @@ impl NodeAdmin for Waiting {
     async fn drop_replica(&self, _: Request<v1::DropReplicaRequest>) -> Result<Response<v1::DropReplicaResponse>, Status> {
         refuse()
     }
+    async fn scrub(&self, _: Request<v1::ScrubRequest>) -> Result<Response<v1::ScrubResponse>, Status> {
+        refuse()
+    }
     async fn flush(&self, _: Request<v1::FlushRequest>) -> Result<Response<v1::FlushResponse>, Status> {
         refuse()
     }

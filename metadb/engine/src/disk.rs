@@ -37,6 +37,14 @@ pub trait Disk: Send + Sync + 'static {
     /// [`EngineError::Io`].
     fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError>;
 
+    /// As [`Disk::read`], but from the device: what is kept of the file in memory is neither believed nor added to, as far as the disk can.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn read_cold(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError> {
+        self.read(name, offset, bytes)
+    }
+
     /// Says that a new file will grow to about so many bytes by small appends, each synced. A disk may then extend it ahead with zeros, or
     /// give it the room of a retired file, so that a sync has less to write: whoever opens the file anew may find zeros or bytes of that
     /// other file at its end. Best effort.

@@ -19,7 +19,7 @@ pub mod rocks;
 pub mod sim;
 pub mod store;
 
-pub use store::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, Exported, FileExport, Replacement, Row, Store, StoreRead, WriteBatch};
+pub use store::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, Exported, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch};
 
 /// Why storage could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]

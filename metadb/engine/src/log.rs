@@ -21,6 +21,7 @@ mod recover;
 mod task;
 #[cfg(not(madsim))]
 mod thread;
+mod verify;
 mod writer;
 
 use crate::EngineError;
@@ -32,6 +33,7 @@ use pump::{Counters, Message, Pump};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+pub use verify::LogPlace;
 use writer::Writer;
 
 /// A submission larger than this is refused: offsets in a segment are 32 bits wide.

@@ -8,12 +8,15 @@
 //!
 //! Not here: to which cluster the folder belongs, which the binary checks; and what a row means.
 
+mod cold;
 mod files;
 mod observe;
 mod view;
 
 use crate::disk::{Disk, Space};
-use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, WriteBatch};
+use crate::{
+    BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch,
+};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -85,6 +88,8 @@ struct Place {
     broken: Mutex<Option<EngineError>>,
     /// Whether the last write or flush found no room.
     full: AtomicBool,
+    /// Whether its files can be read past the system's cache, as far as is known.
+    direct_reads: AtomicBool,
 }
 
 impl std::fmt::Debug for RocksStore {
@@ -104,7 +109,12 @@ impl RocksStore {
         let families = COLUMN_FAMILIES.map(|cf| ColumnFamilyDescriptor::new(name(cf), family_options(cf, &cache, options)));
         let mut database = database_options(options);
         observe::count(&mut database);
-        let place = Arc::new(Place { path: path.to_path_buf(), broken: Mutex::default(), full: AtomicBool::new(false) });
+        let place = Arc::new(Place {
+            path: path.to_path_buf(),
+            broken: Mutex::default(),
+            full: AtomicBool::new(false),
+            direct_reads: AtomicBool::new(true),
+        });
         let db = DB::open_cf_descriptors(&database, path, families).map_err(|error| place.failure("open", &error))?;
         let shared = Shared { db: Arc::new(db), place, options: database, settings: options.clone() };
         shared.tidy();
@@ -327,6 +337,11 @@ impl Store for RocksStore {
     fn replace(&self, disk: Arc<dyn Disk>, parts: Vec<Replacement>) -> BoxFuture<'static, Result<(), EngineError>> {
         let shared = Arc::clone(&self.shared);
         off_thread("replace", move || shared.replace(&*disk, &parts)).boxed()
+    }
+
+    fn verify(&self, cf: Cf, from: Bytes, max_bytes: u64) -> BoxFuture<'static, Result<Verified<Bytes>, EngineError>> {
+        let shared = Arc::clone(&self.shared);
+        off_thread("verify", move || shared.verify(cf, &from, max_bytes)).boxed()
     }
 
     fn snapshot(&self) -> Arc<dyn StoreRead> {

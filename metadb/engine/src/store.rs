@@ -76,6 +76,14 @@ pub trait Store: StoreRead + 'static {
     /// [`EngineError`], the ranges being left as by a crash.
     fn replace(&self, disk: Arc<dyn Disk>, parts: Vec<Replacement>) -> BoxFuture<'static, Result<(), EngineError>>;
 
+    /// Reads rows of a family from where they are at rest, past every cache, and checks what they were written with: from a key on, until
+    /// about so many bytes were read. Nothing is held between two calls, and nobody waits for it. What fails its checksum is told by
+    /// [`Store::trouble`], too.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`]; [`EngineError::Io`] for what could not be read now.
+    fn verify(&self, cf: Cf, from: Bytes, max_bytes: u64) -> BoxFuture<'static, Result<Verified<Bytes>, EngineError>>;
+
     /// Bytes on disk and in memory, about.
     fn size_bytes(&self) -> u64;
 
@@ -117,6 +125,15 @@ pub struct Exported {
     pub rows: u64,
     /// Where the next file begins; none: the range is exhausted.
     pub next: Option<Bytes>,
+}
+
+/// What a step of verifying read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified<P> {
+    /// How many bytes, about.
+    pub bytes: u64,
+    /// Where the next step begins; none: the end was reached.
+    pub next: Option<P>,
 }
 
 /// New content for a range.

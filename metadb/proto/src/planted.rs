@@ -63,6 +63,8 @@ bugs! {
     StalenessIsNotBounded "staleness-is-not-bounded",
     /// A wall clock that is far from all others is believed.
     ClockIsBelieved "clock-is-believed",
+    /// A scrub leaves out one column family.
+    ScrubSkipsFamily "scrub-skips-family",
 }
 
 /// Whether a bug is planted. Outside the simulator none is.

@@ -9,8 +9,8 @@ use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{
     AdoptShardRequest, AdoptShardResponse, AdoptShardsRequest, AdoptShardsResponse, ChangeMembersRequest, ChangeMembersResponse,
     CreateReplicaRequest, CreateReplicaResponse, DropReplicaRequest, DropReplicaResponse, DropShardRequest, DropShardResponse,
-    FlushRequest, FlushResponse, RaiseLevelRequest, RaiseLevelResponse, RebuildReplicaRequest, RebuildReplicaResponse, StatusRequest,
-    StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
+    FlushRequest, FlushResponse, RaiseLevelRequest, RaiseLevelResponse, RebuildReplicaRequest, RebuildReplicaResponse, ScrubRequest,
+    ScrubResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
 };
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -128,6 +128,12 @@ impl NodeAdmin for NodeAdminDoor {
         let request = self.admit(request, Action::Operate).await?;
         self.0.node.drop_replica(&request).await?;
         Ok(Response::new(DropReplicaResponse {}))
+    }
+
+    async fn scrub(&self, request: Request<ScrubRequest>) -> Result<Response<ScrubResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let scrub = Some(self.0.node.begin_scrub(request.bytes_per_s));
+        Ok(Response::new(ScrubResponse { scrub }))
     }
 
     async fn flush(&self, request: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {

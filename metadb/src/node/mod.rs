@@ -7,6 +7,7 @@ mod found;
 pub mod quarantine;
 mod rebuild;
 pub mod room;
+pub mod scrub;
 pub(crate) mod silence;
 mod upkeep;
 mod watchdog;
@@ -186,6 +187,7 @@ pub struct Node {
     stopping: upkeep::Stopping,
     busiest: Busiest,
     slow_log: SlowLog,
+    scrub: Arc<scrub::Scrub>,
 }
 
 impl Node {
@@ -237,6 +239,7 @@ impl Node {
             stopping: upkeep::Stopping::default(),
             busiest: Busiest::new(),
             slow_log,
+            scrub: Arc::default(),
         });
         for group_id in found {
             if let Err(error) = node.open(group_id).await {
@@ -246,6 +249,7 @@ impl Node {
         node.finish_wiping().await;
         upkeep::start(&node);
         watchdog::start(&node);
+        scrub::start(&node);
         Ok(node)
     }
 
@@ -342,6 +346,7 @@ impl Node {
         let is_full = self.room.room() != room::Room::Plenty;
         metrics::observe_disks(self.room.status().as_ref(), is_full, self.quarantined(), samples);
         metrics::observe_snapshots(&self.snapshots(), samples);
+        self.observe_scrub(samples);
     }
 
     /// What snapshots from and to this node came to since it started.
@@ -498,6 +503,7 @@ impl Node {
             disk: self.room.status(),
             problems: self.problems(),
             settings_revision: self.config.settings.revision(),
+            scrub: Some(self.scrub_status()),
         })
     }
 

@@ -52,6 +52,11 @@ impl Mark {
         Mark { ticket: seam::random_u64().max(UNREADABLE + 1), scope, released: false, reason }
     }
 
+    /// Whether it is what was once written down.
+    pub(super) fn reads_back(&self) -> bool {
+        self.ticket != UNREADABLE
+    }
+
     fn encode(&self) -> Bytes {
         let mut body = Vec::with_capacity(14 + self.reason.len());
         body.put_u32(0);

@@ -220,6 +220,29 @@ impl LocalStore {
         let (path, cluster_id) = (self.path(&content_id), self.cluster_id);
         blocking(move || verify_file(&path, cluster_id, content_id)).await
     }
+
+    /// Verifies a part of a copy: from a chunk on, until so many bytes were read; how many they were and at which chunk to go on. A copy
+    /// that is read in one piece is verified as [`Local::verify`] does, a longer one by the checksums of its chunks.
+    pub(crate) async fn verify_part(&self, content_id: [u8; 16], from: u64, max_bytes: u64) -> Result<(u64, Option<u64>), LocalError> {
+        let (path, cluster_id) = (self.path(&content_id), self.cluster_id);
+        blocking(move || {
+            let file = File::open(&path)?;
+            let footer = read_footer(&file, file.metadata()?.len())?;
+            if from == 0 && footer.size_bytes <= max_bytes {
+                let (_, footer) = verify_file(&path, cluster_id, content_id)?;
+                return Ok((footer.size_bytes, None));
+            }
+            let mut bytes = 0;
+            for index in from..format::chunk_count(footer.size_bytes) {
+                if bytes >= max_bytes {
+                    return Ok((bytes, Some(index)));
+                }
+                bytes += read_chunk(&file, index, footer.size_bytes)?.bytes.len() as u64;
+            }
+            Ok((bytes, None))
+        })
+        .await
+    }
 }
 
 fn verify_file(path: &Path, cluster_id: [u8; 16], content_id: [u8; 16]) -> Result<(u64, Footer), LocalError> {

@@ -28,7 +28,7 @@ pub use limits::{ACK_COPIES, CHUNK_BYTES, CONNECTION_WINDOW_BYTES, COPIES, ORPHA
 pub use orphans::OrphanReport;
 pub use peers::{Peer, Peers};
 pub use read::ContentStream;
-pub use scrub::ScrubReport;
+pub use scrub::{ScrubReport, ScrubStep};
 pub use write::WriteError;
 
 use counters::Counting;

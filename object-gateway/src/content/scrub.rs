@@ -1,4 +1,5 @@
-//! Verifies every byte that this node holds, at half of the disk's speed at most, and has bad copies repaired.
+//! Verifies every byte that this node holds and has bad copies repaired: step by step, for whoever bounds the rate, or all at once, at half
+//! of the disk's speed at most.
 
 use super::limits::SCRUB_BATCH;
 use super::local::LocalError;
@@ -16,7 +17,88 @@ pub struct ScrubReport {
     pub corrupt: u64,
 }
 
+/// What a step of a scrub found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScrubStep {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Where the next step begins; none: all was read.
+    pub next: Option<Vec<u8>>,
+    /// Contents whose copy is bad.
+    pub corrupt: Vec<[u8; 16]>,
+}
+
+/// Where a scrub is: at a chunk of the first content from this one on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    content_id: [u8; 16],
+    chunk: u64,
+}
+
+impl Place {
+    fn decode(bytes: &[u8]) -> Self {
+        let content_id = bytes.first_chunk().copied().unwrap_or_default();
+        Place { content_id, chunk: bytes.get(16..).and_then(|rest| rest.first_chunk()).map_or(0, |chunk| u64::from_be_bytes(*chunk)) }
+    }
+
+    fn encode(self) -> Vec<u8> {
+        [&self.content_id[..], &self.chunk.to_be_bytes()].concat()
+    }
+}
+
 impl ContentStore {
+    /// Verifies own copies from a place on (empty: from the first), until about so many bytes were read. Bad ones are repaired in the
+    /// background.
+    ///
+    /// # Errors
+    /// If the folder can't be listed.
+    pub async fn scrub_step(&self, from: &[u8], max_bytes: u64) -> Result<ScrubStep, Error> {
+        let mut place = Place::decode(from);
+        let mut step = ScrubStep::default();
+        for shard in place.content_id[0]..=u8::MAX {
+            let mut ids = self.0.local.ids(shard).await.map_err(|e| Error::internal(e.to_string()))?;
+            ids.sort_unstable();
+            for content_id in ids.into_iter().filter(|id| *id >= place.content_id) {
+                let mut chunk = Some(if content_id == place.content_id { place.chunk } else { 0 });
+                while let Some(from) = chunk {
+                    if step.bytes >= max_bytes {
+                        place = Place { content_id, chunk: from };
+                        return Ok(ScrubStep { next: Some(place.encode()), ..step });
+                    }
+                    let read = self.0.local.verify_part(content_id, from, max_bytes - step.bytes).await;
+                    // An empty file costs something too.
+                    step.bytes += read.as_ref().map_or(0, |(bytes, _)| *bytes).max(1);
+                    chunk = read.as_ref().ok().and_then(|(_, next)| *next);
+                    if self.judge(content_id, read.err()).await {
+                        step.corrupt.push(content_id);
+                    }
+                }
+            }
+        }
+        Ok(step)
+    }
+
+    /// Has a bad copy repaired; says whether it is one.
+    async fn judge(&self, content_id: [u8; 16], error: Option<LocalError>) -> bool {
+        let content = hex::encode(content_id);
+        match error {
+            // Or removed since it was listed.
+            None | Some(LocalError::Missing) => false,
+            Some(LocalError::Io(error)) => {
+                tracing::error!(content, %error, "a copy could not be read");
+                false
+            }
+            Some(LocalError::Corrupt(why)) => {
+                let failure = Error::Corrupt { message: why.to_string() };
+                match self.find(content_id).await {
+                    Some((tenant_id, part)) => self.queue_repair(repair::Job { tenant_id, part }, &failure),
+                    None => tracing::error!(content, %why, "a copy is corrupt and no row tells where others are; the next read repairs it"),
+                }
+                true
+            }
+        }
+    }
+
     /// Verifies all own copies. Bad ones are set aside at once and repaired in the background.
     ///
     /// # Errors
@@ -38,24 +120,14 @@ impl ContentStore {
     }
 
     async fn scrub_one(&self, content_id: [u8; 16], report: &mut ScrubReport) {
-        let content = hex::encode(content_id);
-        match self.0.local.verify(content_id).await {
-            Ok((_, footer)) => {
-                report.contents += 1;
-                report.bytes += footer.size_bytes;
-            }
-            // Removed since it was listed.
-            Err(LocalError::Missing) => {}
-            Err(LocalError::Io(error)) => tracing::error!(content, %error, "a copy could not be read"),
-            Err(LocalError::Corrupt(why)) => {
-                report.contents += 1;
-                report.corrupt += 1;
-                let failure = Error::Corrupt { message: why.to_string() };
-                match self.find(content_id).await {
-                    Some((tenant_id, part)) => self.queue_repair(repair::Job { tenant_id, part }, &failure),
-                    None => tracing::error!(content, %why, "a copy is corrupt and no row tells where others are; the next read repairs it"),
-                }
-            }
+        let verified = self.0.local.verify(content_id).await;
+        if let Ok((_, footer)) = &verified {
+            report.contents += 1;
+            report.bytes += footer.size_bytes;
+        }
+        if self.judge(content_id, verified.err()).await {
+            report.contents += 1;
+            report.corrupt += 1;
         }
     }
 

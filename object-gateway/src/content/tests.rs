@@ -366,6 +366,35 @@ async fn a_scrub_finds_and_repairs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_in_steps_misses_nothing_and_repairs() {
+    let cluster = Cluster::start(3).await;
+    let sizes = [0, 10, CHUNK_BYTES + 1, 4 * CHUNK_BYTES, 100];
+    let mut parts = Vec::new();
+    for size in sizes {
+        parts.push(cluster.write(2, &bytes(size)).await);
+    }
+    // In the last chunk of a content that no step reads whole.
+    flip(&cluster.file(2, &parts[3]), 3 * CHUNK_BYTES as u64 + 5_000);
+    let store = cluster.store(2);
+    let all = async || {
+        let (mut from, mut corrupt, mut read, mut steps) = (Some(Vec::new()), Vec::new(), 0, 0);
+        while let Some(place) = from {
+            let step = store.scrub_step(&place, CHUNK_BYTES as u64).await.expect("it reads");
+            corrupt.extend(step.corrupt);
+            (from, read, steps) = (step.next, read + step.bytes, steps + 1);
+        }
+        (corrupt, read, steps)
+    };
+    let (corrupt, _, steps) = all().await;
+    assert_eq!(corrupt, [parts[3].content_id]);
+    assert!(steps >= 4, "{steps} steps");
+    eventually("it is repaired", || store.counters().repaired_copies == 1).await;
+    let (corrupt, read, _) = all().await;
+    assert_eq!(corrupt, Vec::<[u8; 16]>::new());
+    assert!(read >= sizes.iter().sum::<usize>() as u64, "{read}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_nodes_of_the_cluster_may_use_the_door() {
     let cluster = Cluster::start(3).await;
     let part = cluster.write(1, &bytes(10)).await;

@@ -6,6 +6,7 @@ mod membership;
 mod names;
 mod nodes;
 mod safety;
+mod scrub;
 mod settings;
 mod status;
 mod tenants;

@@ -13,6 +13,8 @@ use metadb_engine::Cf;
 const LEFT_PART: u64 = 10;
 /// Rows that rot at once: one alone may never be read.
 const ROTTEN_ROWS: usize = 12;
+/// How fast a node scrubs when it is asked to.
+pub(crate) const SCRUB_RATE: u64 = 1 << 30;
 /// Flips in the log: most bytes of most of them are not read again.
 const ROTTEN_BYTES: usize = 8;
 
@@ -28,6 +30,7 @@ pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usiz
         }
         Fault::RotRows => rot_rows(cluster, shared),
         Fault::RotLog => rot_log(cluster, shared),
+        Fault::RotCold => rot_cold(cluster, shared),
         _ => Felt::Known(false),
     }
 }
@@ -74,5 +77,17 @@ fn rot_log(cluster: &Cluster, shared: &Shared) -> Felt {
         let found = machine.rot_log();
         shared.trace.event(format_args!("the log rots on node {node}: {found:?}"));
     }
+    Felt::ByQuarantine { node, renewed_before }
+}
+
+/// In rows that no client and no other node asks for: which keys a commit touched. Only a scrub meets them.
+fn rot_cold(cluster: &Cluster, shared: &Shared) -> Felt {
+    let Some(node) = victim(cluster) else { return Felt::Known(false) };
+    let machine = &cluster.machines()[node];
+    let (Some(running), Some(row)) = (machine.node(), machine.store().rot(Cf::Changes)) else { return Felt::Known(false) };
+    let renewed_before = machine.renewals();
+    machine.spoil();
+    shared.trace.event(format_args!("a cold row rots on node {node}: {row:?}"));
+    running.begin_scrub(SCRUB_RATE);
     Felt::ByQuarantine { node, renewed_before }
 }

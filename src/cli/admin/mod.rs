@@ -6,6 +6,7 @@ mod key;
 mod kv;
 mod members;
 mod node;
+mod scrub;
 mod service;
 mod setting;
 mod status;
@@ -54,6 +55,8 @@ enum Verb {
     Key(key::Key),
     /// Ways into the cluster, switched off and on.
     Service(service::Service),
+    /// Have nodes read everything that they have at rest, to find rot before it matters.
+    Scrub(scrub::Scrub),
     /// What may be changed while the cluster runs.
     Setting(Box<setting::Setting>),
     /// A tenant's keys and values as they are stored.
@@ -71,6 +74,7 @@ impl Admin {
             Verb::Tenant(verb) => verb.run(&session, output).await,
             Verb::Key(verb) => verb.run(&session, output).await,
             Verb::Service(verb) => Box::pin(verb.run(&session, output)).await,
+            Verb::Scrub(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Setting(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Kv(verb) => verb.run(&session, output).await,
         }

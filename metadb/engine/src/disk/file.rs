@@ -234,6 +234,16 @@ impl Disk for FileDisk {
         Ok(buffer.into())
     }
 
+    fn read_cold(&self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, EngineError> {
+        let open = self.existing("read", name)?;
+        let (length, drop) = (std::num::NonZeroU64::new(bytes as u64), rustix::fs::Advice::DontNeed);
+        // Advice only: a file system that knows no cache, or refuses, is read as it is.
+        let _ = rustix::fs::fadvise(&open.file, offset, length, drop);
+        let read = self.read(name, offset, bytes);
+        let _ = rustix::fs::fadvise(&open.file, offset, length, drop);
+        read
+    }
+
     fn reserve(&self, name: &str, bytes: u64) {
         let mut files = self.files.lock();
         if !files.contains_key(name) && self.full_path("reserve", name).is_ok_and(|path| !path.exists()) {

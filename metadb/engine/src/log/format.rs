@@ -218,7 +218,12 @@ pub(super) struct BatchHeader {
 impl BatchHeader {
     /// Reads the header of a batch at `offset` of a segment whose bytes are given.
     pub(super) fn check(segment: u64, bytes: &[u8], offset: usize) -> Option<Self> {
-        let header = bytes.get(offset..)?.get(..BATCH_HEADER_BYTES)?;
+        Self::read(segment, bytes.get(offset..)?, offset)
+    }
+
+    /// Reads the header of the batch that starts `bytes`, which lie at `offset` of a segment.
+    pub(super) fn read(segment: u64, bytes: &[u8], offset: usize) -> Option<Self> {
+        let header = bytes.get(..BATCH_HEADER_BYTES)?;
         if header[..4] != BATCH_MAGIC || crc32c::crc32c_append(seed(segment, offset), &header[8..]) != read_u32(header, 4) {
             return None;
         }
@@ -265,19 +270,19 @@ impl<'a> RecordView<'a> {
     }
 }
 
-/// The records of an intact batch that starts at `offset` of a segment.
+/// The records of an intact batch that starts `bytes`, which lie at `offset` of a segment.
 pub(super) fn batch_records<'a>(
     segment: u64,
     bytes: &'a [u8],
     offset: usize,
     header: &BatchHeader,
 ) -> Result<Vec<RecordView<'a>>, (usize, &'static str)> {
-    let mut at = offset + BATCH_HEADER_BYTES;
+    let mut at = BATCH_HEADER_BYTES;
     let end = at + header.bytes;
     let content = bytes.get(..end).ok_or((offset, "ends inside a batch"))?;
     let mut records = Vec::new();
     while at < end {
-        let record = RecordView::check(segment, &content[at..], at).map_err(|message| (at, message))?;
+        let record = RecordView::check(segment, &content[at..], offset + at).map_err(|message| (offset + at, message))?;
         at += record.place.bytes as usize;
         records.push(record);
     }

@@ -326,6 +326,11 @@ impl Index {
         self.segments.first_key_value().map(|(number, segment)| (*number, segment.bytes, segment.live_bytes))
     }
 
+    /// The segments that are written to no more, oldest first, and the one that is.
+    pub(super) fn all_segments(&self) -> Vec<u64> {
+        self.segments.keys().copied().collect()
+    }
+
     pub(super) fn has_segment(&self, number: u64) -> bool {
         self.segments.contains_key(&number)
     }

@@ -66,7 +66,7 @@ fn chain(disk: &dyn Disk, numbers: &[u64]) -> Result<Vec<SegmentHeader>, EngineE
     Ok(chain)
 }
 
-fn header(disk: &dyn Disk, number: u64) -> Result<SegmentHeader, EngineError> {
+pub(super) fn header(disk: &dyn Disk, number: u64) -> Result<SegmentHeader, EngineError> {
     let name = format::segment_name(number);
     match SegmentHeader::check(&disk.read(&name, 0, format::SEGMENT_HEADER_BYTES)?) {
         HeaderCheck::Good(header) if header.number == number => Ok(header),
@@ -98,7 +98,9 @@ fn began(disk: &dyn Disk, number: u64, has_older: bool) -> Result<bool, EngineEr
     match SegmentHeader::check(&bytes) {
         HeaderCheck::Newer(_) => return Ok(true),
         HeaderCheck::Good(_) => {
-            let whole = first.is_some_and(|header| format::batch_records(number, &bytes, format::SEGMENT_HEADER_BYTES, &header).is_ok());
+            let whole = first.is_some_and(|header| {
+                format::batch_records(number, &bytes[format::SEGMENT_HEADER_BYTES..], format::SEGMENT_HEADER_BYTES, &header).is_ok()
+            });
             if whole {
                 return Ok(true);
             }
@@ -140,7 +142,7 @@ fn replay(segment: &Segment, trusted: Option<usize>, expected: Option<u64>, inde
     while at < bytes.len() {
         let batch = BatchHeader::check(number, bytes, at).filter(|header| header.sequence == sequence);
         let records = match &batch {
-            Some(header) => format::batch_records(number, bytes, at, header),
+            Some(header) => format::batch_records(number, &bytes[at..], at, header),
             None => Err((at, "the header of a batch fails its checksum")),
         };
         let (header, records) = match (batch, records) {

@@ -7,7 +7,9 @@ mod files;
 
 use super::{Chance, Kind};
 use crate::disk::Disk;
-use crate::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, WriteBatch};
+use crate::{
+    BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch,
+};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -129,6 +131,16 @@ impl SimStore {
         let key = state.durable[slot(cf)].keys().nth(chosen).cloned()?;
         state.bad_rows.insert((cf, key.clone()));
         Some(key)
+    }
+
+    /// How many rows that are still there were spoiled.
+    #[must_use]
+    pub fn rotten(&self) -> usize {
+        let state = self.shared.state.read();
+        let is_there = |(cf, key): &&(Cf, Bytes)| {
+            state.live[slot(*cf)].get(key).and_then(|versions| versions.last()).is_some_and(|(_, value)| value.is_some())
+        };
+        state.bad_rows.iter().filter(is_there).count()
     }
 
     /// Mends what [`SimStore::rot`] spoiled, as a disk that was exchanged.
@@ -509,6 +521,22 @@ impl Store for SimStore {
             Ok(())
         }
         .boxed()
+    }
+
+    fn verify(&self, cf: Cf, from: Bytes, max_bytes: u64) -> BoxFuture<'static, Result<Verified<Bytes>, EngineError>> {
+        let state = self.shared.state.read();
+        let step = || {
+            let mut bytes = 0;
+            for (key, versions) in state.live[slot(cf)].range::<[u8], _>((Bound::Included(&from[..]), Bound::Unbounded)) {
+                if bytes >= max_bytes {
+                    return Ok(Verified { bytes, next: Some(key.clone()) });
+                }
+                let value = state.read(cf, key, versions, state.now).transpose()?;
+                bytes += (key.len() + value.map_or(0, |value| value.len())) as u64;
+            }
+            Ok(Verified { bytes, next: None })
+        };
+        std::future::ready(step()).boxed()
     }
 
     fn size_bytes(&self) -> u64 {

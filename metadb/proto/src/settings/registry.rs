@@ -57,6 +57,10 @@ registry! {
     /// Reads of a group that a node works on at once; more wait, and tenants take turns. A large read counts as several: one for each 64
     /// rows that it may return.
     HOST_READS_IN_FLIGHT: u64 = "host.reads_in_flight", integer(1, 65_536, "reads"), Value::Integer(256), Nodes;
+    /// How fast a node reads what it has at rest to find rot, at most. `cairn admin scrub --rate` overrides it for one pass.
+    SCRUB_BYTES_PER_S: u64 = "scrub.bytes_per_s", integer(64 << 10, 16 << 30, "bytes/s"), Value::Integer(16 << 20), Nodes;
+    /// How long after the end of one reading of everything at rest a node begins the next; 0: only when `cairn admin scrub` asks.
+    SCRUB_INTERVAL_S: u64 = "scrub.interval_s", integer(0, 10 * 365 * 86_400, "s"), Value::Integer(7 * 86_400), Nodes;
     /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
     SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
     /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.
