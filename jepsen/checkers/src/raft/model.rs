@@ -228,6 +228,11 @@ impl Model {
             What::Installed { through } => {
                 replica.applied = *through;
                 replica.flushed = *through.max(&replica.flushed);
+                // The voters that it brings are those of the last change that it covers, which this log may never have had.
+                let covered = self.applied.range((event.group_id, 0)..=(event.group_id, *through)).rev();
+                if let Some((entry, _)) = covered.map(|(_, applied)| applied).find(|(entry, _)| entry.voters.is_some()) {
+                    replica.log.entry(entry.index).or_insert_with(|| (entry.clone(), 0));
+                }
             }
             What::Asked { read } => {
                 self.asked.insert(*read, self.answered.get(&event.group_id).copied().unwrap_or(0));
@@ -236,4 +241,19 @@ impl Model {
             What::Stands(positions) => replica.stands = Some(*positions),
         }
     }
+}
+
+#[cfg(test)]
+#[test]
+fn a_snapshot_brings_the_voters_that_it_covers() {
+    let entry = |index, voters: &[u64]| Entry { index, term: 1, digest: 0, voters: Some(vec![voters.iter().copied().collect()]) };
+    let (two, three) = (entry(1, &[1, 2]), entry(5, &[1, 2, 3]));
+    let mut model = Model::default();
+    let mut step = |node_id, what| model.step(&Event { node_id, group_id: 7, what });
+    step(1, What::Applied { entries: vec![two.clone(), three.clone()] });
+    step(3, What::Appended { append: 1, entries: vec![two] });
+    step(3, What::Installed { through: 9 });
+    step(3, What::Purged { through: 9 });
+    let (_, replica) = model.group(7).find(|(node, _)| *node == 3).expect("it is known");
+    assert_eq!(replica.voters(9)[0], three.voters.as_ref());
 }
