@@ -4,6 +4,7 @@
 
 mod birth;
 mod identity;
+mod inside;
 mod machine;
 
 pub use birth::BORN_WITHIN;
@@ -302,6 +303,18 @@ impl Cluster {
         Some(told.clock_problem).filter(|problem| !problem.is_empty())
     }
 
+    /// Sets for how long a node rests before each batch of entries that it applies.
+    pub fn set_apply_pause(&self, node: usize, pause: Duration) {
+        simulated::set_apply_pause(self.machines[node].placed_at(), pause);
+    }
+
+    /// Whether a node knows of committed entries of a group that it has not applied.
+    #[must_use]
+    pub fn is_behind(&self, node: usize, group_id: u32) -> bool {
+        let status = self.machines[node].node().and_then(|node| node.group(group_id)).map(|group| group.status());
+        status.is_some_and(|status| status.applied_index < status.committed_index)
+    }
+
     /// Sets what messages take, everywhere.
     pub fn set_latency(&self, latency: Range<Duration>) {
         NetSim::current().update_config(|config| config.send_latency = latency);
@@ -334,6 +347,7 @@ impl Cluster {
             machine.disk().set_capacity(None);
             machine.store().set_full(false);
             simulated::set_clock(machine.placed_at(), simulated::TRUE_RATE, 0);
+            simulated::set_apply_pause(machine.placed_at(), Duration::ZERO);
             self.handle.resume(machine.placed_at());
             if self.handle.is_exit(machine.placed_at()) {
                 self.handle.restart(machine.placed_at());

@@ -2,8 +2,9 @@
 //!
 //! A fault that changes nothing that anybody can see tests nothing. A kill bit if it lost bytes that were not synced or took a leader; a
 //! power loss, if it lost bytes; a stop and a transfer, if another node leads then; a leader's pause, if another node led meanwhile; a
-//! clock, as [`clocks`] says; a disk, as [`disks`] says; a snapshot, as [`snapshots`] says; duplicates, if messages came twice; the others,
-//! if clients had to repeat or wait, or a group changed its leader. Over a set of seeds every fault must have bitten.
+//! slow apply, if the node led before it had caught up; a clock, as [`clocks`] says; a disk, as [`disks`] says; a snapshot, as
+//! [`snapshots`] says; duplicates, if messages came twice; the others, if clients had to repeat or wait, or a group changed its leader.
+//! Over a set of seeds every fault must have bitten.
 //!
 //! One family, one file. A new fault is a line in [`Fault`], one in [`FAULTS`], and what it does in its family's `begin`.
 
@@ -30,6 +31,8 @@ const HOLD_MAX: Duration = Duration::from_millis(3500);
 const HOLD_PAST_LEASE: Duration = Duration::from_millis(1500);
 /// A process that died may stay away longer by this: until the others have purged what it lacks, so that it needs a snapshot.
 const AWAY_MAX: Duration = Duration::from_secs(4);
+/// For how long leaders are read from that a fault may leave behind: until it is over, and what was held back comes.
+const READ_OFTEN: Duration = Duration::from_secs(6);
 /// Longest quiet time between faults.
 const QUIET_MAX: Duration = Duration::from_millis(1500);
 /// An operation that took longer than this met something.
@@ -85,6 +88,8 @@ pub enum Fault {
     ClockRate,
     /// A node's wall clock jumps, forwards or backwards.
     ClockJump,
+    /// A node applies entries late, and is handed leadership before it has caught up.
+    SlowApply,
     /// A node dies, the others purge what it lacks from their logs, and it comes back: nothing but a snapshot helps.
     ForceSnapshot,
     /// A node that is being brought a snapshot dies in the middle of it.
@@ -100,7 +105,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 29] = [
+pub const FAULTS: [Fault; 30] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -124,6 +129,7 @@ pub const FAULTS: [Fault; 29] = [
     Fault::Members,
     Fault::ClockRate,
     Fault::ClockJump,
+    Fault::SlowApply,
     Fault::ForceSnapshot,
     Fault::KillReceiver,
     Fault::CutSnapshot,
@@ -132,7 +138,7 @@ pub const FAULTS: [Fault; 29] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 27;
+const IN_CHAOS: u64 = 28;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -189,6 +195,9 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
             let fault = first.take().unwrap_or_else(|| choose(cluster));
             let node = usize::try_from(below(cluster.size() as u64)).unwrap_or(0);
             shared.trace.event(format_args!("fault {fault:?} on {node}"));
+            if fault.may_leave_an_old_leader() {
+                (0..cluster.size()).for_each(|leader| cluster.read_often(leader, cluster.led_by(leader), READ_OFTEN));
+            }
             felt.push((fault, begin(cluster, shared, fault, node).await));
         }
         let takes_lease = felt.iter().any(|(fault, _)| fault.takes_lease());
@@ -240,6 +249,11 @@ fn choose(cluster: &Cluster) -> Fault {
 }
 
 impl Fault {
+    /// Whether somebody may go on to lead whom the others have left: what it answers then is asked for.
+    fn may_leave_an_old_leader(self) -> bool {
+        self.takes_lease() || matches!(self, Fault::Isolate | Fault::Pause | Fault::Transfer | Fault::ClockRate)
+    }
+
     /// Whether it must outlast the leases of whoever leads.
     fn takes_lease(self) -> bool {
         matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader | Fault::Blink | Fault::CutSnapshot)
@@ -255,6 +269,7 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::Blink
         | Fault::Stop
         | Fault::Transfer
+        | Fault::SlowApply
         | Fault::KillJoining
         | Fault::KillFounding => process::begin(cluster, shared, fault, node).await,
         Fault::Isolate

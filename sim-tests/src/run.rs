@@ -198,7 +198,7 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
 }
 
 /// Clients of every workload, each on a machine of its own.
-fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 6]) -> Vec<tokio::task::JoinHandle<()>> {
+fn clients(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], counts: [usize; 6]) -> Vec<tokio::task::JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (workload, count) in counts.into_iter().enumerate() {
         for _ in 0..count {
@@ -210,7 +210,7 @@ fn clients(cluster: &Cluster, shared: &Shared, tenants: &[u64], counts: [usize; 
                 2 => at.spawn(workload::tree::run(client)),
                 3 => at.spawn(workload::bank::run(client)),
                 4 => at.spawn(workload::lists::run(client)),
-                _ => at.spawn(workload::again::run(client)),
+                _ => at.spawn(workload::again::run(client, Arc::clone(cluster))),
             });
         }
     }

@@ -106,6 +106,7 @@ fn judge_steps(cluster: &Cluster, judge: &mut Judge, trace: &Trace) {
         let machine = cluster.machines().iter().find(|machine| machine.placed_at() == event.machine);
         let Some(identity) = machine.and_then(|machine| machine.identity()) else { continue };
         let event = raft::Event { node_id: identity.node_id, group_id: event.group_id, what: what(event.did) };
+        tracing::debug!(target: "probe", "{} {event:?}", trace.now_ns());
         if !judge.step(&event) {
             trace.event(format_args!("an invariant is broken by {event:?}"));
         }

@@ -175,6 +175,10 @@ impl Applier {
     }
 
     async fn apply_batch(&mut self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        #[cfg(madsim)]
+        if let Some(pause) = metadb_proto::seam::simulated::apply_pause() {
+            tokio::time::sleep(pause).await;
+        }
         let mut point = self.progress.applied();
         let mut inputs = Vec::with_capacity(batch.len());
         let mut responders: Vec<Option<ApplyResponder<Types>>> = Vec::with_capacity(batch.len());

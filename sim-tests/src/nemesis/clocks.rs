@@ -15,7 +15,7 @@ use metadb_proto::seam::simulated::TRUE_RATE;
 use std::time::Duration;
 
 /// How far a monotonic clock may be off, in thousandths: two such differ by less than a third.
-const TAME_RATE: u32 = 130;
+pub(super) const TAME_RATE: u32 = 130;
 const _: () = assert!((TRUE_RATE + TAME_RATE) * 3 < (TRUE_RATE - TAME_RATE) * 4, "two nodes at the bounds keep each other's leases");
 /// Rates in wild seeds: what no machine has.
 const WILD_RATES: std::ops::Range<u32> = 250..4000;
@@ -39,7 +39,7 @@ pub(super) fn rate(cluster: &Cluster, shared: &Shared, node: usize) -> Felt {
 
 /// It bit if the node led something and says that its clock is wrong; in wild seeds, if it led something.
 pub(super) async fn jump(cluster: &Cluster, shared: &Shared, node: usize) -> Felt {
-    let node = if below(3) > 0 { busiest(cluster, node) } else { node };
+    let node = if below(6) > 0 { busiest(cluster, node) } else { node };
     let distance = i64::try_from(JUMP_MS.0 + below(JUMP_MS.1 - JUMP_MS.0)).unwrap_or(i64::MAX);
     let jump = if below(3) == 0 { -distance } else { distance };
     let led = cluster.leads(node);

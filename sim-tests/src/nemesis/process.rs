@@ -1,13 +1,17 @@
 //! Faults of processes: they die, stop, pause, and lose leadership on purpose.
 
+use super::clocks::TAME_RATE;
 use super::{Fault, Felt, busiest, sleep_up_to};
 use crate::cluster::{Cluster, GROUPS};
 use crate::workload::{Shared, below};
+use metadb_proto::seam::simulated::TRUE_RATE;
 use std::ops::Range;
 use std::time::Duration;
 
 /// How long a node that does not hear its leader waits until it stands for election: a lease and an election time, and more.
 const RIVAL_WAITS: Range<Duration> = Duration::from_millis(900)..Duration::from_millis(1500);
+/// How long a node rests before it applies.
+const APPLIES_LATE: Range<Duration> = Duration::from_millis(150)..Duration::from_millis(500);
 /// How long a leader may take to hand its leadership over.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -25,6 +29,7 @@ pub(super) async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node
             Felt::ByLoss { node, led }
         }
         Fault::Blink => blink(cluster, node).await,
+        Fault::SlowApply => Felt::Known(slow_apply(cluster, shared, node).await),
         Fault::Stop => Felt::Known(stop(cluster, shared, node).await),
         Fault::Transfer => Felt::Known(transfer(cluster, shared, node).await),
         _ => {
@@ -35,7 +40,7 @@ pub(super) async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node
 }
 
 /// What a restarted node has forgotten may be what a leader counts on: that it promised not to vote. It bit if it voted later: if another
-/// node leads in the end.
+/// node leads in the end. Leases must hold for clocks at the bounds of what is allowed for: the leader's is slow, and its rival's is fast.
 async fn blink(cluster: &Cluster, node: usize) -> Felt {
     let leader = busiest(cluster, node);
     let led = cluster.led_by(leader);
@@ -43,11 +48,30 @@ async fn blink(cluster: &Cluster, node: usize) -> Felt {
     cluster.cut(leader, rival);
     cluster.cut(rival, leader);
     sleep_up_to(RIVAL_WAITS.start, RIVAL_WAITS.end).await;
+    if !cluster.is_wild() {
+        cluster.set_clock(leader, TRUE_RATE - TAME_RATE, 0);
+        cluster.set_clock(rival, TRUE_RATE + TAME_RATE, 0);
+    }
     cluster.cut(leader, forgetful);
     cluster.cut(forgetful, leader);
     cluster.kill(forgetful);
     cluster.restart(forgetful);
     Felt::ByLoss { node: leader, led }
+}
+
+/// Bit if the node leads a group of which it has not applied all that is committed.
+async fn slow_apply(cluster: &Cluster, shared: &Shared, node: usize) -> bool {
+    let pause = APPLIES_LATE.start + (APPLIES_LATE.end - APPLIES_LATE.start) * u32::try_from(below(100)).unwrap_or(0) / 100;
+    cluster.set_apply_pause(node, pause);
+    tokio::time::sleep(pause * 2).await;
+    let mut bit = false;
+    for group in (0..=GROUPS).filter(|group| cluster.leader(*group) != Some(node)) {
+        let told = cluster.transfer(group, node, TRANSFER_WITHIN).await;
+        let leads = cluster.leader(group) == Some(node);
+        bit |= leads && cluster.is_behind(node, group);
+        shared.trace.event(format_args!("group {group} goes to {node}, which applies {pause:?} late: {told:?}, leads: {leads}"));
+    }
+    bit
 }
 
 /// Bit if the node led a group, left in good order, and others lead all that it led.

@@ -2,14 +2,17 @@
 //! be.
 //!
 //! A client adds to its counter under request ids of its own, and asks old requests again: each retry, however late, must get the first
-//! answer, and the sum must count each request once. And it reads a key of its own from any replica, allowing some age: a write that is
-//! older than that must be seen.
+//! answer, and the sum must count each request once. And it reads a key of its own from any replica, also from inside the process of one
+//! that is cut off, allowing some age: a write that is older than that must be seen.
 
 use super::{Client, below, think};
+use crate::cluster::Cluster;
 use bytes::Bytes;
 use checkers::Outcome;
+use metadb_proto::kv::{request, response};
 use metadb_proto::{Error, seam, v1};
 use shard_router::operation;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest pause between two requests of a client.
@@ -29,7 +32,7 @@ struct Answered {
 }
 
 /// Asks until told to stop.
-pub async fn run(client: Client) {
+pub async fn run(client: Client, cluster: Arc<Cluster>) {
     let tenant_id = client.tenants[usize::try_from(client.process).unwrap_or(0) % client.tenants.len()];
     let counter = Bytes::from(format!("again/{}/sum", client.process));
     let dated = Bytes::from(format!("again/{}/dated", client.process));
@@ -64,7 +67,7 @@ pub async fn run(client: Client) {
                     Err(error) => drop(client.shared.outcome_of::<()>(&"dated", &error)),
                 }
             }
-            _ => Box::pin(read_stale(&client, tenant_id, &dated, &writes)).await,
+            _ => Box::pin(read_stale(&client, &cluster, tenant_id, &dated, &writes)).await,
         }
     }
 }
@@ -93,12 +96,20 @@ fn judge_sum(client: &Client, response: &v1::TransactResponse, possible: std::op
     }
 }
 
-async fn read_stale(client: &Client, tenant_id: u64, key: &Bytes, writes: &[(u64, u64)]) {
+async fn read_stale(client: &Client, cluster: &Cluster, tenant_id: u64, key: &Bytes, writes: &[(u64, u64)]) {
     let asked_ms = seam::unix_ms();
     let read = v1::ReadOptions { at_version: 0, max_staleness_ms: STALENESS_MS };
-    let tenant = client.routers[usize::try_from(below(2)).unwrap_or(0)].tenant(tenant_id).with_deadline(DEADLINE).with_read(read);
-    match tenant.get(key.clone()).await {
-        Ok(row) => {
+    let got = if below(3) == 0 {
+        let tenant = client.routers[usize::try_from(below(2)).unwrap_or(0)].tenant(tenant_id).with_deadline(DEADLINE).with_read(read);
+        Some(tenant.get(key.clone()).await)
+    } else {
+        let any = usize::try_from(below(cluster.size() as u64)).unwrap_or(0);
+        get_inside(cluster, any, tenant_id, key, read).await
+    };
+    match got {
+        // Nobody was asked, or that node does not know: a router would ask the next.
+        None | Some(Err(Error::Moved { .. })) => {}
+        Some(Ok(row)) => {
             let seen = row.map_or(0, |row| row.version);
             let due = writes.iter().rev().find(|(answered_ms, _)| answered_ms + u64::from(STALENESS_MS) + LATE_MS < asked_ms);
             if let Some((answered_ms, version)) = due.filter(|(_, version)| *version > seen && !client.shared.wild) {
@@ -108,6 +119,24 @@ async fn read_stale(client: &Client, tenant_id: u64, key: &Bytes, writes: &[(u64
                 client.shared.unexpected.lock().push(told);
             }
         }
-        Err(error) => drop(client.shared.outcome_of::<()>(&"stale read", &error)),
+        Some(Err(error)) => drop(client.shared.outcome_of::<()>(&"stale read", &error)),
+    }
+}
+
+/// What a node answers inside its process: whatever cuts it off, it must know how old its own state is.
+async fn get_inside(
+    cluster: &Cluster,
+    node: usize,
+    tenant_id: u64,
+    key: &Bytes,
+    read: v1::ReadOptions,
+) -> Option<Result<Option<v1::KeyValue>, Error>> {
+    let deadline_ms = u32::try_from(DEADLINE.as_millis()).unwrap_or(u32::MAX);
+    let header = v1::RequestHeader { tenant_id, deadline_ms, ..v1::RequestHeader::default() };
+    let get = v1::GetRequest { header: Some(header), key: key.clone(), read: Some(read) };
+    match cluster.ask_inside(node, request::Body::Get(get)).await? {
+        Ok(response::Body::Get(got)) => Some(Ok(got.row)),
+        Ok(_) => Some(Err(Error::internal("a get was answered by something else"))),
+        Err(error) => Some(Err(error)),
     }
 }

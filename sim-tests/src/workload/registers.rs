@@ -1,6 +1,6 @@
 //! Get, put, compare-and-swap, delete and add on a few keys at a time. Every value is unique; keys rotate, so that no search is too long.
 //!
-//! A fifth of the changes is asked with a short deadline under a request id of the client's own, and repeated through another router
+//! A third of the changes is asked with a short deadline under a request id of the client's own, and repeated through another router
 //! until the answer is known: each must have happened exactly once.
 
 use super::{Client, below, complete, invoke, think};
@@ -19,8 +19,9 @@ const KEYS: u64 = 3;
 const OPERATIONS_PER_KEY: u64 = 80;
 /// Longest pause between two requests of a client.
 const THINK: Duration = Duration::from_millis(60);
-/// How long a request that will be repeated may take at first.
-const IMPATIENT: Duration = Duration::from_millis(80);
+/// How long a request that will be repeated may take at first, in milliseconds: from less than a sync and a round trip take, so that the
+/// repetition often meets the first attempt under way.
+const IMPATIENT_MS: std::ops::Range<u64> = 10..80;
 /// How long any other request may take.
 const PATIENT: Duration = Duration::from_secs(4);
 /// How often an open request is repeated before it stays unknown.
@@ -116,13 +117,14 @@ async fn transact(
     operations: Vec<v1::Operation>,
 ) -> Result<v1::TransactResponse, Error> {
     let ask = |router: usize, deadline: Duration| client.routers[router].tenant(tenant_id).with_deadline(deadline);
-    if below(5) != 0 {
+    if below(3) != 0 {
         return ask(0, PATIENT).transact(conditions, operations).await;
     }
     let mut request_id = Bytes::copy_from_slice(&seam::request_id());
+    let impatient = Duration::from_millis(IMPATIENT_MS.start + below(IMPATIENT_MS.end - IMPATIENT_MS.start));
     let mut open = None;
     for attempt in 0..REPEATS {
-        let (router, deadline) = if attempt == 0 { (0, IMPATIENT) } else { (1, PATIENT) };
+        let (router, deadline) = if attempt == 0 { (0, impatient) } else { (1, PATIENT) };
         if client.shared.planted == Some(Planted::RepeatsWithoutId) {
             request_id = Bytes::copy_from_slice(&seam::request_id());
         }

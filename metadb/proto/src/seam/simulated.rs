@@ -1,4 +1,5 @@
-//! What a simulation changes in the world of its nodes: their clocks, whether messages between them come twice, and which bug is planted.
+//! What a simulation changes in the world of its nodes: their clocks, how fast they apply, whether messages between them come twice, and
+//! which bug is planted.
 //!
 //! madsim has one clock for all nodes. Here each node has an offset of its wall clock, and a rate of its monotonic clock, over that one.
 //! A wall clock may be set back at any time, as an administrator would; a monotonic clock only changes its rate and never goes back.
@@ -48,6 +49,8 @@ struct World {
     /// One of so many messages between nodes comes a second time, and how much later at most.
     duplicates: Option<(u64, Duration)>,
     duplicated: u64,
+    /// How long a node rests before it applies what is committed.
+    apply_pauses: BTreeMap<NodeId, Duration>,
     bug: Option<Bug>,
 }
 
@@ -109,6 +112,18 @@ pub fn duplicate() -> Option<Duration> {
 #[must_use]
 pub fn duplicated() -> u64 {
     WORLD.with_borrow(|world| world.duplicated)
+}
+
+/// From now on a node rests so long before each batch that it applies: what a store does that can't keep up.
+pub fn set_apply_pause(node: NodeId, pause: Duration) {
+    WORLD.with_borrow_mut(|world| world.apply_pauses.insert(node, pause));
+}
+
+/// How long the node that asks rests before it applies a batch, if it does.
+#[must_use]
+pub fn apply_pause() -> Option<Duration> {
+    let pause = WORLD.with_borrow(|world| world.apply_pauses.get(&madsim::plugin::node()).copied());
+    pause.filter(|pause| !pause.is_zero())
 }
 
 /// Plants a bug for the rest of this simulation.
