@@ -137,6 +137,7 @@ fn what(did: Did) -> raft::What {
         Did::Applied { entries: applied } => raft::What::Applied { entries: entries(applied) },
         Did::Asked { read } => raft::What::Asked { read },
         Did::ReadAt { read, index } => raft::What::ReadAt { read, index },
+        Did::Served { index, applied } => raft::What::Served { index, applied },
         Did::Installed { through } => raft::What::Installed { through },
     }
 }

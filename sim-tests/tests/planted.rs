@@ -32,13 +32,16 @@ fn reads_from_any_replica_are_caught() {
 fn what_counts_before_it_is_on_disk_is_caught() {
     caught(Planted::Server(Bug::VoteIsNotSynced), 25);
     caught(Planted::Server(Bug::AppendIsNotSynced), 4);
-    caught(Planted::Server(Bug::FlushIsSkipped), 9);
+    caught(Planted::Server(Bug::FlushIsSkipped), 4);
 }
 
 #[test]
 fn reads_that_may_be_old_are_caught() {
-    caught(Planted::Server(Bug::ReadWithoutLease), 15);
-    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 60);
+    caught(Planted::Server(Bug::ReadWithoutLease), 4);
+    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 36);
+    caught(Planted::Server(Bug::ReadBeforeApplied), 4);
+    caught(Planted::Server(Bug::RestartVotesAtOnce), 36);
+    caught(Planted::Server(Bug::StalenessIsNotBounded), 9);
 }
 
 #[test]

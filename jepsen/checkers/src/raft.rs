@@ -1,9 +1,10 @@
 //! Raft's invariants, asked of every step that any replica takes: what it wrote, voted, made durable, applied, cut and opened with.
 //!
 //! They are those that openraft's own `tests-turmoil` checks, after Ongaro and Ousterhout 2014 (section numbers of the extended version),
-//! Ongaro's thesis, and Vanlightly's TLA+ specification of Raft; and three of our own: a leader cuts nothing, what was durable is there after a
-//! crash, and no read is answered under a lease that another leader has ended. Each has its file with the property, and a history that breaks it. [`Judge`] keeps a model of every replica from the
-//! events alone; an invariant looks at the model as it was before an event, and at the event.
+//! Ongaro's thesis, and Vanlightly's TLA+ specification of Raft; and four of our own: a leader cuts nothing, what was durable is there after a
+//! crash, no read is answered under a lease that another leader has ended, and none by a state that has not reached its index. Each has
+//! its file with the property, and a history that breaks it. [`Judge`] keeps a model of every replica from the events alone; an invariant
+//! looks at the model as it was before an event, and at the event.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a property looks at the few kinds of events that can break it")]
 
@@ -17,6 +18,7 @@ mod leader_append_only;
 mod leader_completeness;
 mod log_matching;
 mod model;
+mod read_applied;
 mod read_index;
 mod state_machine_safety;
 mod state_ordering;
@@ -31,7 +33,7 @@ use crate::Verdict;
 type Invariant = fn(&Model, &Event) -> Option<String>;
 
 /// All of them, by name.
-const INVARIANTS: [(&str, Invariant); 14] = [
+const INVARIANTS: [(&str, Invariant); 15] = [
     ("election safety", election_safety::check),
     ("log matching", log_matching::check),
     ("leader completeness", leader_completeness::check),
@@ -46,6 +48,7 @@ const INVARIANTS: [(&str, Invariant); 14] = [
     ("leader append-only", leader_append_only::check),
     ("durable survives", durable_survives::check),
     (READ_INDEX, read_index::check),
+    ("read applied", read_applied::check),
 ];
 
 /// The one that clocks can break.

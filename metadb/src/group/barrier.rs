@@ -45,6 +45,8 @@ impl Barrier {
         let passed = async {
             let index = index.await.map_err(|_| Error::unavailable("the group stopped", FULL_RETRY))??;
             self.replica.applied_through(index).await;
+            #[cfg(madsim)]
+            self.replica.tell_served(index);
             Ok(())
         };
         let left = deadline.saturating_duration_since(Instant::now());

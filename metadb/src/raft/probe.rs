@@ -90,6 +90,13 @@ pub enum Did {
         /// The index.
         index: u64,
     },
+    /// A read goes on to be answered.
+    Served {
+        /// The index that it must see.
+        index: u64,
+        /// Up to where the state that answers was applied.
+        applied: u64,
+    },
     /// A snapshot took the place of the state.
     Installed {
         /// Up to here.

@@ -376,6 +376,13 @@ impl Replica {
         Ok(index)
     }
 
+    /// Tells that a read which must see an index goes on to be answered.
+    #[cfg(madsim)]
+    pub(crate) fn tell_served(&self, index: u64) {
+        let applied = self.applied().position.map_or(0, |id| id.index);
+        super::probe::tell(self.group_id, || super::probe::Did::Served { index, applied });
+    }
+
     async fn confirmed_index(&self) -> Result<u64, Error> {
         if planted::is(Bug::ReadWithoutLease) {
             return Ok(self.progress.applied().position.map_or(0, |id| id.index));

@@ -99,6 +99,13 @@ pub enum What {
         /// The index.
         index: u64,
     },
+    /// A read goes on to be answered.
+    Served {
+        /// The index that it must see.
+        index: u64,
+        /// Up to where the state that answers was applied.
+        applied: u64,
+    },
     /// A snapshot took the place of the state.
     Installed {
         /// Up to here.
@@ -152,6 +159,14 @@ impl Replica {
         index <= self.purged.max(self.flushed)
     }
 
+    /// The voters by its state are those of the last change that it covers, which this log may never have had.
+    fn learn_voters(&mut self, group_id: u32, applied: &BTreeMap<(u32, u64), (Entry, u64)>) {
+        let covered = applied.range((group_id, 0)..=(group_id, self.applied)).rev();
+        if let Some((entry, _)) = covered.map(|(_, applied)| applied).find(|(entry, _)| entry.voters.is_some()) {
+            self.log.entry(entry.index).or_insert_with(|| (entry.clone(), 0));
+        }
+    }
+
     /// The sets of voters in force at an index of its log, and at its end.
     #[must_use]
     pub fn voters(&self, index: u64) -> [Option<&Vec<BTreeSet<u64>>>; 2] {
@@ -195,6 +210,8 @@ impl Model {
             What::Opened { vote, purged, log, applied } => {
                 let log = log.iter().map(|entry| (entry.index, (entry.clone(), 0))).collect();
                 *replica = Replica { vote: *vote, log, durable: 0, purged: *purged, flushed: *applied, applied: *applied, stands: None };
+                // The purge that follows a snapshot may be lost in a crash: then the log is older than the state.
+                replica.learn_voters(event.group_id, &self.applied);
             }
             What::Voted { term, candidate, leads } => {
                 replica.vote = Some((*term, *candidate, *leads));
@@ -228,16 +245,13 @@ impl Model {
             What::Installed { through } => {
                 replica.applied = *through;
                 replica.flushed = *through.max(&replica.flushed);
-                // The voters that it brings are those of the last change that it covers, which this log may never have had.
-                let covered = self.applied.range((event.group_id, 0)..=(event.group_id, *through)).rev();
-                if let Some((entry, _)) = covered.map(|(_, applied)| applied).find(|(entry, _)| entry.voters.is_some()) {
-                    replica.log.entry(entry.index).or_insert_with(|| (entry.clone(), 0));
-                }
+                replica.learn_voters(event.group_id, &self.applied);
             }
             What::Asked { read } => {
                 self.asked.insert(*read, self.answered.get(&event.group_id).copied().unwrap_or(0));
             }
             What::ReadAt { read, .. } => drop(self.asked.remove(read)),
+            What::Served { .. } => {}
             What::Stands(positions) => replica.stands = Some(*positions),
         }
     }
