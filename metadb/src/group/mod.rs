@@ -294,9 +294,9 @@ impl Group {
         self.replica.receive_snapshot(offer, session).await
     }
 
-    /// Removes files of snapshots that nobody came back for.
-    pub(crate) fn expire_snapshots(&self) {
-        self.replica.expire_snapshots();
+    /// Removes files of snapshots that nobody came back for; whether one was let go that held the log.
+    pub(crate) fn expire_snapshots(&self) -> bool {
+        self.replica.expire_snapshots()
     }
 
     /// How far entries were applied; what is flushed after this call covers it.

@@ -47,6 +47,7 @@ struct Host {
     log: Arc<SimDisk>,
     spool: Arc<SimDisk>,
     upkeep: Upkeep,
+    snapshots: SnapshotLimits,
     life: Option<(Runtime, Arc<Node>)>,
 }
 
@@ -55,7 +56,7 @@ impl Host {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = free.local_addr().expect("bound");
         let (store, log, spool) = (SimStore::new(node_id), SimDisk::new(node_id), SimDisk::new(node_id + 100));
-        Host { node_id, address, store, log, spool, upkeep: Upkeep::default(), life: None }
+        Host { node_id, address, store, log, spool, upkeep: Upkeep::default(), snapshots: SnapshotLimits::default(), life: None }
     }
 
     fn node_ref(&self) -> v1::NodeRef {
@@ -64,7 +65,8 @@ impl Host {
 
     fn start(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("builds");
-        let config = NodeConfig { upkeep: self.upkeep, ..NodeConfig::new(self.node_id, "00", self.address.to_string()) };
+        let config =
+            NodeConfig { upkeep: self.upkeep, snapshots: self.snapshots, ..NodeConfig::new(self.node_id, "00", self.address.to_string()) };
         let (store, log, spool, address) = (self.store.clone(), self.log.mount(), self.spool.mount(), self.address);
         let node = runtime.block_on(async move {
             let log = Log::open(log, LogOptions::default()).await.expect("the log opens");
@@ -269,6 +271,48 @@ fn a_follower_behind_the_purged_log_gets_a_snapshot() {
     write(&hosts, 70..75);
     hosts[other].start();
     settled(&hosts);
+}
+
+#[test]
+fn log_that_a_cut_transfer_held_goes_even_if_nothing_is_written_any_more() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..60);
+    let behind = (leader(&hosts) + 1) % 3;
+    let slow = SnapshotLimits {
+        file_bytes: 1 << 10,
+        chunk_bytes: 256,
+        bytes_per_s: 1 << 10,
+        keep_idle: Duration::from_secs(5),
+        ..SnapshotLimits::default()
+    };
+    for (at, host) in hosts.iter_mut().enumerate() {
+        host.stop();
+        host.upkeep.keep_log_bytes = 0;
+        host.snapshots = slow;
+        if at != behind {
+            host.start();
+        }
+    }
+    write(&hosts, 60..70);
+    for host in hosts.iter().filter(|host| host.life.is_some()) {
+        let (node, group) = (host.node(), host.group());
+        until("a purge", || {
+            let node = Arc::clone(&node);
+            host.run(async move { node.flush().await }).expect("flushes");
+            (group.status().purged_index > 60).then_some(())
+        });
+    }
+    hosts[behind].start();
+    until("a transfer", || (hosts[behind].node().snapshots().received_bytes > 0).then_some(()));
+    hosts[behind].kill();
+    let sender =
+        hosts.iter().find(|host| host.life.as_ref().is_some_and(|(_, node)| node.snapshots().sent_bytes > 0)).expect("who sent it");
+    let held = sender.group().status().purged_index;
+    write(&hosts, 70..90);
+    let node = sender.node();
+    sender.run(async move { node.flush().await }).expect("flushes");
+    assert_eq!(sender.group().status().purged_index, held, "the follower may come back for the rest");
+    until("a purge", || (sender.group().status().purged_index > held + 15).then_some(()));
 }
 
 #[test]

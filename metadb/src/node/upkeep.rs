@@ -58,10 +58,14 @@ async fn run(node: Weak<Node>) {
             tracing::error!(problem, "this node takes no writes and hands leadership over");
             node.step_aside().await;
         }
-        node.groups().iter().for_each(|group| group.expire_snapshots());
+        // Nothing else may come that would have the log purged which they held.
+        let mut let_go = false;
+        for group in node.groups() {
+            let_go |= group.expire_snapshots();
+        }
         let upkeep = node.config.upkeep;
         let grown = node.log.stats().appended_bytes.saturating_sub(flushed_bytes);
-        let due = grown >= upkeep.flush_log_bytes || (grown > 0 && flushed_at.elapsed() >= upkeep.flush_interval);
+        let due = let_go || grown >= upkeep.flush_log_bytes || (grown > 0 && flushed_at.elapsed() >= upkeep.flush_interval);
         if !due {
             continue;
         }

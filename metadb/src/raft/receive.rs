@@ -52,17 +52,19 @@ fn failed(error: SnapshotError) -> Error {
 }
 
 impl Replica {
-    /// Removes the files of transfers, from and to it, that have not gone on for as long as such files are kept.
-    pub(crate) fn expire_snapshots(&self) {
+    /// Removes the files of transfers, from and to it, that have not gone on for as long as such files are kept; whether one was
+    /// let go that held the log.
+    pub(crate) fn expire_snapshots(&self) -> bool {
         let keep_idle = self.depot().keep_idle();
-        self.traffic().expire(keep_idle);
-        let Ok(_alone) = self.receiving().try_lock() else { return };
+        let let_go = self.traffic().expire(keep_idle);
+        let Ok(_alone) = self.receiving().try_lock() else { return let_go };
         if self.received_at().lock().elapsed() > keep_idle {
             *self.received_at().lock() = Instant::now();
             if let Err(error) = import::discard_all(self.depot(), self.group_id()) {
                 tracing::warn!(group_id = self.group_id(), %error, "files of a transfer that does not go on were not removed");
             }
         }
+        let_go
     }
 
     /// Receives a snapshot, or the rest of it, and installs it. The answer is this replica's vote.

@@ -355,10 +355,10 @@ async fn a_snapshot_is_shared_by_those_who_want_it_and_holds_the_log_while_it_is
     let last = traffic.outgoing(make);
     last.manifest().await.expect("is written");
     drop(last);
-    traffic.expire(Duration::from_secs(60));
+    assert!(!traffic.expire(Duration::from_secs(60)));
     assert_eq!(held(), 7);
     tokio::time::sleep(Duration::from_millis(2)).await;
-    traffic.expire(Duration::from_millis(1));
+    assert!(traffic.expire(Duration::from_millis(1)));
     assert_eq!(held(), 50, "nobody came back");
 }
 

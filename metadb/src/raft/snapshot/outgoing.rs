@@ -246,12 +246,14 @@ impl Traffic {
         *self.outgoing.lock() = None;
     }
 
-    /// Forgets the snapshot that is kept if nothing of it moved for a while.
-    pub(crate) fn expire(&self, keep_idle: Duration) {
+    /// Forgets the snapshot that is kept if nothing of it moved for a while; whether it did.
+    pub(crate) fn expire(&self, keep_idle: Duration) -> bool {
         let mut kept = self.outgoing.lock();
-        if kept.as_ref().is_some_and(|kept| kept.moved.lock().elapsed() > keep_idle) {
+        let expired = kept.as_ref().is_some_and(|kept| kept.moved.lock().elapsed() > keep_idle);
+        if expired {
             *kept = None;
         }
+        expired
     }
 
     /// Up to where the log may be purged, if up to `upto` it is not needed otherwise: what follows a snapshot that is being given stays, and
