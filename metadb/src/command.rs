@@ -16,6 +16,7 @@ const FORMAT: u8 = 2;
 const KIND_TRANSACT: u8 = 1;
 const KIND_ADOPT_SHARD: u8 = 2;
 const KIND_DROP_SHARD: u8 = 3;
+const KIND_COMPARE: u8 = 4;
 const HEADER_BYTES: usize = 1 + 2 + 8 + 4;
 const COMMAND_HEADER_BYTES: usize = 1 + 4;
 
@@ -39,6 +40,8 @@ pub enum Command {
     AdoptShard(v1::AdoptShardRequest),
     /// The group owns a range no longer.
     DropShard(v1::DropShardRequest),
+    /// Every replica hashes a slice of its state. It changes nothing that a reader could see, and has no version.
+    Compare(v1::CompareRequest),
 }
 
 /// Why bytes are no proposal.
@@ -99,6 +102,7 @@ impl Command {
     pub fn level(&self) -> u16 {
         match self {
             Command::Transact(_) | Command::AdoptShard(_) | Command::DropShard(_) => 1,
+            Command::Compare(_) => level::COMPARE,
         }
     }
 
@@ -110,6 +114,7 @@ impl Command {
                 Command::Transact(request) => request.encoded_len(),
                 Command::AdoptShard(request) => request.encoded_len(),
                 Command::DropShard(request) => request.encoded_len(),
+                Command::Compare(request) => request.encoded_len(),
             }
     }
 
@@ -118,6 +123,7 @@ impl Command {
             Command::Transact(request) => put(out, KIND_TRANSACT, request),
             Command::AdoptShard(request) => put(out, KIND_ADOPT_SHARD, request),
             Command::DropShard(request) => put(out, KIND_DROP_SHARD, request),
+            Command::Compare(request) => put(out, KIND_COMPARE, request),
         }
     }
 
@@ -126,6 +132,7 @@ impl Command {
             KIND_TRANSACT => v1::TransactRequest::decode(bytes).map(Command::Transact),
             KIND_ADOPT_SHARD => v1::AdoptShardRequest::decode(bytes).map(Command::AdoptShard),
             KIND_DROP_SHARD => v1::DropShardRequest::decode(bytes).map(Command::DropShard),
+            KIND_COMPARE => v1::CompareRequest::decode(bytes).map(Command::Compare),
             kind => return Err(CommandError::Kind { kind }),
         }
         .map_err(|source| CommandError::Body { kind, source })

@@ -134,6 +134,26 @@ static SCRUB_ENDED: Metric = Metric::new_gauge(
     &[],
     "When the node last ended a scrub, since the Unix epoch; 0: it never did.",
 );
+static COMPARED: Metric = Metric::new_counter(
+    "cairn_comparisons_total",
+    Unit::Count,
+    &["outcome"],
+    "Slices of their states that groups led here compared: equal, differ, undecided, or alone, when no other replica answered.",
+);
+static COMPARED_BYTES: Metric =
+    Metric::new_counter("cairn_compared_bytes_total", Unit::Bytes, &[], "Bytes of rows that replicas of this node hashed to be compared.");
+static DIFFERED: Metric = Metric::new_counter(
+    "cairn_replicas_differed_total",
+    Unit::Count,
+    &[],
+    "Replicas of this node that went into quarantine because their state was not that of most others.",
+);
+static GROUP_UNDECIDED: Metric = Metric::new_gauge(
+    "cairn_group_undecided",
+    Unit::Flag,
+    &["group"],
+    "Told by the leader: replicas differ, and no state is that of a majority.",
+);
 static PEER_UP: Metric = Metric::new_gauge("cairn_peer_up", Unit::Flag, &["peer"], "Whether the stream to another node is open.");
 static PEER_CONNECTS: Metric =
     Metric::new_counter("cairn_peer_connects_total", Unit::Count, &["peer"], "Streams to another node that were opened.");
@@ -181,6 +201,9 @@ pub static ALL: &[&Metric] = &[
     &SCRUB_ROT,
     &SCRUB_UNREAD,
     &SCRUB_ENDED,
+    &COMPARED,
+    &COMPARED_BYTES,
+    &DIFFERED,
     &GROUPS,
     &GROUP_LEADS,
     &GROUP_LED,
@@ -194,6 +217,7 @@ pub static ALL: &[&Metric] = &[
     &GROUP_SHARDS,
     &GROUP_LAG,
     &GROUP_REPLAYED,
+    &GROUP_UNDECIDED,
     &GROUP_IN_FLIGHT,
     &GROUP_QUEUE,
     &GROUP_QUEUE_BYTES,
@@ -284,6 +308,11 @@ pub(crate) struct Handles {
     pub(crate) rounds_by_quorum: Counter,
     pub(crate) round_readers: Histogram,
     pub(crate) leader_changes: Counter,
+    pub(crate) compared_equal: Counter,
+    pub(crate) compared_differ: Counter,
+    pub(crate) compared_undecided: Counter,
+    pub(crate) compared_alone: Counter,
+    pub(crate) compared_bytes: Counter,
 }
 
 /// Those of this process.
@@ -301,6 +330,11 @@ pub(crate) static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     rounds_by_quorum: READ_ROUNDS.counter(&["quorum"]),
     round_readers: READ_ROUND_READERS.histogram(&[]),
     leader_changes: LEADER_CHANGES.counter(&[]),
+    compared_equal: COMPARED.counter(&["equal"]),
+    compared_differ: COMPARED.counter(&["differ"]),
+    compared_undecided: COMPARED.counter(&["undecided"]),
+    compared_alone: COMPARED.counter(&["alone"]),
+    compared_bytes: COMPARED_BYTES.counter(&[]),
 });
 
 impl Handles {
@@ -341,6 +375,8 @@ pub(crate) fn observe_group(status: &metadb_proto::v1::GroupStatus, numbers: &Gr
     for (peer, lag) in &numbers.lags {
         samples.with(&GROUP_LAG, &[group, peer], *lag);
     }
+    let undecided = status.comparison.as_ref().is_some_and(|comparison| !comparison.undecided.is_empty());
+    samples.with(&GROUP_UNDECIDED, &[group], undecided);
     samples.with(&GROUP_REPLAYED, &[group], status.replayed_entries);
     samples.with(&GROUP_IN_FLIGHT, &[group], numbers.in_flight);
     samples.with(&GROUP_QUEUE, &[group], numbers.queue_commands);
@@ -423,4 +459,9 @@ pub(crate) fn observe_scrub(numbers: &ScrubNumbers, samples: &mut Samples) {
     samples.set(&SCRUB_ROT, numbers.rot);
     samples.set(&SCRUB_UNREAD, numbers.unread);
     samples.set(&SCRUB_ENDED, Duration::from_millis(numbers.ended_ms));
+}
+
+/// Tells of replicas whose state differed.
+pub(crate) fn observe_differed(differed: u64, samples: &mut Samples) {
+    samples.set(&DIFFERED, differed);
 }

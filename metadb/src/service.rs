@@ -100,7 +100,7 @@ async fn transact(
     }
     match group.propose_witnessed(Command::Transact(request), deadline, course).await? {
         Outcome::Transact(outcome) => outcome,
-        Outcome::Shard(_) => Err(Error::internal("a transaction was answered like a change of ownership")),
+        Outcome::Shard(_) | Outcome::Compare(_) => Err(Error::internal("a transaction was answered like something else")),
     }
 }
 

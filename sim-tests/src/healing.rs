@@ -1,13 +1,15 @@
 //! After the faults the cluster must be well again by itself, within bounds: one leader per group, writes in every tenant, all replicas
 //! at one index and in one state. A cluster that is safe but stuck fails here.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, GROUPS};
 use crate::nemesis::SCRUB_RATE;
 use crate::trace::Trace;
 use crate::watcher;
 use crate::workload::Client;
 use bytes::Bytes;
 use checkers::replicas::{self, Sample};
+use metadb_engine::StoreRead as _;
+use metadb_proto::seam;
 use metadb_proto::v1::Role;
 use shard_router::operation;
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ pub const WELL_WITHIN: Duration = Duration::from_secs(30);
 pub const IDENTICAL_WITHIN: Duration = Duration::from_secs(30);
 /// All nodes have read what they have at rest, and those with rot were rebuilt, within this.
 pub const SCRUBBED_WITHIN: Duration = Duration::from_secs(60);
+/// All groups have compared the states of their replicas, and those that differed were rebuilt, within this.
+pub const COMPARED_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -106,6 +110,47 @@ pub async fn scrubbed(cluster: &Cluster, trace: &Trace) -> Vec<String> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Waits until every group has compared the whole states of its replicas since now, and those that differed were rebuilt. A row that was
+/// altered on one machine and is still not what the others have is a violation then.
+pub async fn compared(cluster: &Cluster, trace: &Trace) -> Vec<String> {
+    let (end, since_ms) = (Instant::now() + COMPARED_WITHIN, seam::unix_ms());
+    let mut missing = uncompared(cluster, since_ms);
+    while !missing.is_empty() && Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
+        missing = uncompared(cluster, since_ms);
+    }
+    trace.event(format_args!("compared but for {missing:?}"));
+    for (number, machine) in cluster.machines().iter().enumerate() {
+        for (cf, key) in machine.store().altered() {
+            let here = machine.store().get(cf, &key).ok().flatten();
+            let others = cluster.machines().iter().enumerate().filter(|(other, _)| *other != number);
+            if !others.into_iter().any(|(_, other)| other.store().get(cf, &key).ok().flatten() == here) {
+                missing.push(format!("row {key:?} of machine {number} was altered, and was not found"));
+            }
+        }
+    }
+    missing
+}
+
+/// Groups that have not compared all since a moment, and nodes that are not whole.
+fn uncompared(cluster: &Cluster, since_ms: u64) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (number, machine) in cluster.machines().iter().enumerate() {
+        if machine.node().is_none_or(|node| node.quarantined() > 0) {
+            missing.push(format!("machine {number} is not whole {COMPARED_WITHIN:?} after healing"));
+        }
+    }
+    for group_id in 0..=GROUPS {
+        let leader = cluster.leader(group_id).and_then(|leader| cluster.machines()[leader].node()?.group(group_id));
+        let whole_ms = leader.and_then(|leader| leader.status().comparison).map_or(0, |comparison| comparison.whole_ms);
+        // A clock that was fast may have begun one in the future.
+        if !(since_ms..=seam::unix_ms()).contains(&whole_ms) {
+            missing.push(format!("group {group_id} has not compared its replicas {COMPARED_WITHIN:?} after healing"));
+        }
+    }
+    missing
 }
 
 /// Waits until all replicas of every group are identical; gives the last look.

@@ -71,6 +71,8 @@ pub enum Fault {
     RotLog,
     /// Rows that nobody reads rot in a node's store, and the node is asked to scrub.
     RotCold,
+    /// A row of a node's store is not what was applied, beneath every checksum.
+    AlterRow,
     /// A process stops for a while and goes on as if nothing had been.
     Pause,
     /// The same for the node that leads most, for longer than its leases.
@@ -105,7 +107,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 30] = [
+pub const FAULTS: [Fault; 31] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -121,6 +123,7 @@ pub const FAULTS: [Fault; 30] = [
     Fault::RotRows,
     Fault::RotLog,
     Fault::RotCold,
+    Fault::AlterRow,
     Fault::Pause,
     Fault::PauseLeader,
     Fault::Blink,
@@ -138,7 +141,7 @@ pub const FAULTS: [Fault; 30] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 28;
+const IN_CHAOS: u64 = 29;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -156,6 +159,8 @@ enum Felt {
     ByTrouble { node: usize },
     /// It bit if, after it, the node has replicas in quarantine, or has begun anew meanwhile.
     ByQuarantine { node: usize, renewed_before: u64 },
+    /// It bit if, after it, the node has replicas in quarantine, or has had more since its start because their state differed.
+    ByDifference { node: usize, differed_before: u64 },
     /// It bit if, when it ends, the node has taken in a snapshot since its last start.
     BySnapshot { node: usize },
     /// It bit if, when it ends, the node has found rot in more parts of snapshots.
@@ -173,6 +178,7 @@ impl Felt {
             Felt::ByLoss { node, .. }
             | Felt::ByTrouble { node }
             | Felt::ByQuarantine { node, .. }
+            | Felt::ByDifference { node, .. }
             | Felt::BySnapshot { node }
             | Felt::ByRot { node, .. } => Some(*node),
             Felt::Known(_) | Felt::BySigns | Felt::ByMembers | Felt::ByCount { .. } => None,
@@ -229,6 +235,10 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
                     let machine = &cluster.machines()[node];
                     machine.renewals() > renewed_before || machine.node().is_some_and(|node| node.quarantined() > 0)
                 }
+                Felt::ByDifference { node, differed_before } => {
+                    let node = cluster.machines()[node].node();
+                    node.is_some_and(|node| node.differed() > differed_before || node.quarantined() > 0)
+                }
                 Felt::ByCount { before } => metadb_proto::seam::simulated::duplicated() > before,
             };
             let counted = bites.entry(fault).or_default();
@@ -280,7 +290,9 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::SlowNetwork
         | Fault::Duplicates
         | Fault::SlowDisk => network::begin(cluster, fault, node),
-        Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog | Fault::RotCold => disks::begin(cluster, shared, fault, node),
+        Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog | Fault::RotCold | Fault::AlterRow => {
+            disks::begin(cluster, shared, fault, node)
+        }
         Fault::ForceSnapshot | Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => {
             snapshots::begin(cluster, shared, fault, node).await
         }
@@ -298,7 +310,9 @@ fn shows(cluster: &Cluster, felt: &Felt) -> bool {
         Felt::ByTrouble { node } => up(node).is_some_and(|node| !node.problems().is_empty()),
         Felt::BySnapshot { node } => up(node).is_some_and(|node| node.groups().iter().any(|group| group.snapshots_installed() > 0)),
         Felt::ByRot { node, found_before } => up(node).is_some_and(|node| node.snapshots().rotten_parts > *found_before),
-        Felt::Known(_) | Felt::BySigns | Felt::ByMembers | Felt::ByQuarantine { .. } | Felt::ByCount { .. } => false,
+        Felt::Known(_) | Felt::BySigns | Felt::ByMembers | Felt::ByQuarantine { .. } | Felt::ByDifference { .. } | Felt::ByCount { .. } => {
+            false
+        }
     }
 }
 

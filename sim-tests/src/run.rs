@@ -182,7 +182,8 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
     let ended = at.spawn(async move {
         let mut missing = healing::well(&healing, &reading).await;
         missing.extend(healing::scrubbed(&healing, &reading.shared.trace).await);
-        // What a scrub found is rebuilt: the cluster must be well after that, too.
+        missing.extend(healing::compared(&healing, &reading.shared.trace).await);
+        // What was found is rebuilt: the cluster must be well after that, too.
         missing.extend(healing::well(&healing, &reading).await);
         let mut last = Final::default();
         let problems = Box::pin(final_reads::all(&reading, &mut last)).await;

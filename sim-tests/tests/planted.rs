@@ -58,6 +58,12 @@ fn rot_that_a_scrub_leaves_out_is_caught() {
 }
 
 #[test]
+fn states_that_differ_are_caught() {
+    caught(Planted::Server(Bug::DifferenceIsIgnored), 60);
+    caught(Planted::Server(Bug::ChangesWhereAsked), 12);
+}
+
+#[test]
 fn wrong_answers_of_the_machine_are_caught() {
     caught(Planted::Server(Bug::ApplyByOwnClock), 4);
     caught(Planted::Server(Bug::ConditionIsNotChecked), 4);

@@ -65,6 +65,10 @@ bugs! {
     ClockIsBelieved "clock-is-believed",
     /// A scrub leaves out one column family.
     ScrubSkipsFamily "scrub-skips-family",
+    /// Replicas whose states differ are taken for equal.
+    DifferenceIsIgnored "difference-is-ignored",
+    /// A replica notes which keys a commit touched only where somebody waits for the commit.
+    ChangesWhereAsked "changes-where-asked",
 }
 
 /// Whether a bug is planted. Outside the simulator none is.

@@ -38,7 +38,7 @@ impl NodeAdminDoor {
     async fn own(&self, group_id: u32, command: Command) -> Result<u64, Error> {
         match self.group(group_id)?.propose(command, deadline()).await? {
             Outcome::Shard(result) => result.map(|Version(version)| version),
-            Outcome::Transact(_) => Err(Error::internal("a change of ownership was answered like a transaction")),
+            Outcome::Transact(_) | Outcome::Compare(_) => Err(Error::internal("a change of ownership was answered like something else")),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Error::Exhausted`]; nothing waits past its deadline. Not here: what a command does ([`crate::machine`]), who owns a key range.
 
 mod barrier;
+mod compare;
 mod level;
 mod members;
 mod proposer;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use metadb_proto::Error;
 use metadb_proto::v1::{self, PeerVerb, SnapshotOffer};
 use metadb_telemetry::Samples;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,6 +55,7 @@ pub struct Group {
     proposer: proposer::Proposer,
     barrier: barrier::Barrier,
     admission: Admission,
+    comparing: Mutex<compare::Told>,
 }
 
 impl Group {
@@ -69,6 +72,7 @@ impl Group {
             under_way: AtomicUsize::new(0),
             answered: Notify::new(),
             changing: Arc::default(),
+            comparing: Mutex::default(),
             replica,
         })
     }
@@ -201,6 +205,7 @@ impl Group {
             joint: seen.joint,
             matched: seen.matched.into_iter().collect(),
             answering: seen.answering.into_iter().collect(),
+            comparison: self.comparison_status(),
             ..Default::default()
         }
     }
@@ -314,6 +319,11 @@ impl Group {
     /// Why the replica stopped by itself, if it did.
     pub(crate) fn problem(&self) -> Option<String> {
         self.replica.problem()
+    }
+
+    /// Why the replica's state is not to be trusted, if it is not.
+    pub(crate) fn distrusted(&self) -> Option<String> {
+        self.replica.distrusted()
     }
 
     /// Whether nothing can change the replica's state any more, after it was shut down.

@@ -24,8 +24,9 @@ pub use crate::rows::applied::Applied;
 use crate::command::{Command, CommandError, Proposal};
 use crate::rows;
 use crate::rows::change::Changes;
+use crate::rows::comparison::Comparison;
 use bytes::Bytes;
-use metadb_engine::{Cf, EngineError, Store, WriteBatch};
+use metadb_engine::{COLUMN_FAMILIES, Cf, EngineError, Store, StoreRead, WriteBatch};
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version, v1};
 use overlay::Overlay;
@@ -65,6 +66,22 @@ pub enum Outcome {
     Transact(Result<v1::TransactResponse, Error>),
     /// Of a change of ownership: the version since which it is so.
     Shard(Result<Version, Error>),
+    /// Of a comparison: the position of its entry, by which it is named.
+    Compare(Result<Bytes, Error>),
+}
+
+/// A slice of the state that is to be hashed: see [`crate::raft::compare`].
+pub(crate) struct Slice {
+    /// Of the entry that asked for it.
+    pub(crate) position: Bytes,
+    /// Which rows.
+    pub(crate) family: Cf,
+    /// The key that it begins at, or behind.
+    pub(crate) from: Bytes,
+    /// It ends with the row that makes it so large.
+    pub(crate) max_bytes: u64,
+    /// The state right behind that entry.
+    pub(crate) view: Arc<dyn StoreRead>,
 }
 
 /// The applied state of one group on one node.
@@ -78,6 +95,8 @@ pub struct Machine {
     seen_requests: Seen,
     ownership: Arc<Ownership>,
     view: Arc<View>,
+    /// The last slice that was asked for and not taken yet.
+    slice: Option<Slice>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -105,7 +124,7 @@ impl Machine {
         }
         let ownership = Arc::new(ownership);
         let view = Arc::new(View::new(Arc::clone(&store), group_id, applied.version, Arc::clone(&ownership)));
-        Ok(Machine { store, group_id, applied, older_requests, seen_requests, ownership, view })
+        Ok(Machine { store, group_id, applied, older_requests, seen_requests, ownership, view, slice: None })
     }
 
     /// How far it was applied.
@@ -127,25 +146,42 @@ impl Machine {
     /// [`EngineError`]: the entry at hand and those behind it were not written, and the replica must stop.
     pub fn apply(&mut self, entries: Vec<Input>) -> Result<Vec<Vec<Outcome>>, EngineError> {
         let mut outcomes = Vec::with_capacity(entries.len());
-        let mut entries = entries.into_iter().peekable();
-        while entries.peek().is_some() {
-            self.apply_batch(&mut entries, &mut outcomes)?;
-        }
+        self.apply_onto(entries, &mut outcomes)?;
         Ok(outcomes)
     }
 
-    /// Applies entries until there are no more, or what they made fills a batch.
+    /// The same. After an error there are as many outcomes more as entries were written; those must not come again.
+    ///
+    /// # Errors
+    /// As [`Machine::apply`].
+    pub(crate) fn apply_onto(&mut self, entries: Vec<Input>, outcomes: &mut Vec<Vec<Outcome>>) -> Result<(), EngineError> {
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let mut written = Vec::new();
+            self.apply_batch(&mut entries, &mut written)?;
+            outcomes.append(&mut written);
+        }
+        Ok(())
+    }
+
+    /// The last slice that an entry asked for, once.
+    pub(crate) fn take_slice(&mut self) -> Option<Slice> {
+        self.slice.take()
+    }
+
+    /// Applies entries until there are no more, or what they made fills a batch, or one asks for the state as it is right behind it.
     fn apply_batch(&mut self, entries: &mut impl Iterator<Item = Input>, outcomes: &mut Vec<Vec<Outcome>>) -> Result<(), EngineError> {
         let seen = std::mem::take(&mut self.seen_requests);
         let mut run = Run::new(self, seen);
         while !run.overlay.meter.is_full()
+            && run.compare.is_none()
             && let Some(entry) = entries.next()
         {
             let asked = entry.asked;
             let came_to = run.entry(entry)?;
             outcomes.push(if asked { came_to } else { Vec::new() });
         }
-        let Run { applied, ownership, overlay, remembered, mut batch, released, .. } = run;
+        let Run { applied, ownership, overlay, remembered, mut batch, released, compare, .. } = run;
         batch.put(Cf::State, rows::applied::key(self.group_id), applied.encode());
         if !released.is_empty() {
             // Readers must not meet a range whose rows are going while they believe it to be here.
@@ -156,6 +192,10 @@ impl Machine {
             self.view.set_ownership(Arc::new(without));
         }
         self.store.write(batch)?;
+        let slice = compare.map(|(family, from, max_bytes)| {
+            let (position, view) = (applied.position.clone(), self.store.snapshot());
+            Slice { position, family, from, max_bytes, view }
+        });
         if !released.is_empty() {
             self.view.hot().clear();
         }
@@ -168,6 +208,7 @@ impl Machine {
             self.ownership = ownership;
         }
         self.applied = applied;
+        self.slice = slice.or(self.slice.take());
         (self.older_requests, self.seen_requests) = remembered.into_parts();
         Ok(())
     }
@@ -213,6 +254,10 @@ struct Run<'a> {
     batch: WriteBatch,
     /// Ranges given away in this call.
     released: Vec<Range>,
+    /// The slice that the last entry asked for: of which rows, from where, how large at most.
+    compare: Option<(Cf, Bytes, u64)>,
+    /// Whether anybody waits for the entry at hand.
+    asked: bool,
 }
 
 impl<'a> Run<'a> {
@@ -227,11 +272,14 @@ impl<'a> Run<'a> {
             changes: Changes::default(),
             batch: WriteBatch::default(),
             released: Vec::new(),
+            compare: None,
+            asked: false,
         }
     }
 
     fn entry(&mut self, entry: Input) -> Result<Vec<Outcome>, EngineError> {
         self.applied.position = entry.position;
+        self.asked = entry.asked;
         match entry.body {
             InputBody::Blank => Ok(Vec::new()),
             InputBody::Membership(membership) => {
@@ -262,7 +310,8 @@ impl<'a> Run<'a> {
     }
 
     fn command(&mut self, proposed: Version, command: Command) -> Result<Outcome, EngineError> {
-        let version = self.next_version(proposed);
+        // What changes nothing that a reader could see has no version.
+        let version = if matches!(command, Command::Compare(_)) { Ok(self.applied.version) } else { self.next_version(proposed) };
         Ok(match command {
             Command::Transact(request) => {
                 let outcome = match version.and_then(|version| self.overlay.meter.begin_command().map(|()| version)) {
@@ -274,12 +323,29 @@ impl<'a> Run<'a> {
             }
             Command::AdoptShard(request) => Outcome::Shard(version.and_then(|version| self.adopt(request, version))),
             Command::DropShard(request) => Outcome::Shard(version.and_then(|version| self.release(request, version))),
+            Command::Compare(request) => Outcome::Compare(self.compare(request)),
         })
+    }
+
+    /// Has a slice of the state hashed as it is behind the entry at hand, and remembers how far the comparison is.
+    fn compare(&mut self, request: v1::CompareRequest) -> Result<Bytes, Error> {
+        self.check_group(request.group_id)?;
+        let number = u8::try_from(request.family).unwrap_or(u8::MAX);
+        let Some(family) = COLUMN_FAMILIES.get(usize::from(number)) else {
+            return Err(Error::invalid("family", "that of some rows", request.family.to_string()));
+        };
+        let comparison = Comparison { began_ms: request.began_ms, family: number, from: request.from.clone() };
+        self.batch.put(Cf::State, rows::comparison::key(self.group_id), comparison.encode());
+        self.compare = Some((*family, request.from, request.max_bytes));
+        Ok(self.applied.position.clone())
     }
 
     /// Writes the row of what the commits so far touched.
     fn close_changes(&mut self) {
         if let Some((key, row)) = self.changes.take(self.group_id) {
+            if planted::is(Bug::ChangesWhereAsked) && !self.asked {
+                return;
+            }
             self.batch.put(Cf::Changes, key, row);
         }
     }

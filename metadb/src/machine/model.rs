@@ -38,6 +38,7 @@ impl Model {
         self.version = (self.version + 1).max(proposed);
         let outcome = match command {
             Command::Transact(request) => Outcome::Transact(self.transact(request)),
+            Command::Compare(_) => unreachable!("the model has no replicas to compare"),
             Command::AdoptShard(_) | Command::DropShard(_) => Outcome::Shard(Ok(Version(self.version))),
         };
         self.history.push((self.version, self.tenants.clone()));

@@ -58,7 +58,7 @@ fn run(machine: &mut Machine, command: Command) -> Outcome {
 fn transact(machine: &mut Machine, conditions: Vec<v1::Condition>, operations: Vec<v1::Operation>) -> Result<v1::TransactResponse, Error> {
     match run(machine, Command::Transact(v1::TransactRequest { header: header(), conditions, operations })) {
         Outcome::Transact(outcome) => outcome,
-        Outcome::Shard(_) => panic!("a transaction"),
+        Outcome::Shard(_) | Outcome::Compare(_) => panic!("a transaction"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! It opens what it finds, makes what it is told to make, keeps the store flushed and the log short, and leaves in good order. It
 //! decides nothing: which groups exist and who their members are is told to it.
 
+mod compare;
 mod found;
 pub mod quarantine;
 mod rebuild;
@@ -35,6 +36,7 @@ use quarantine::{Mark, Scope};
 use room::Gauge;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -188,6 +190,8 @@ pub struct Node {
     busiest: Busiest,
     slow_log: SlowLog,
     scrub: Arc<scrub::Scrub>,
+    /// Replicas that were put in quarantine because their state differed from the others'.
+    differed: AtomicU64,
 }
 
 impl Node {
@@ -240,6 +244,7 @@ impl Node {
             busiest: Busiest::new(),
             slow_log,
             scrub: Arc::default(),
+            differed: AtomicU64::new(0),
         });
         for group_id in found {
             if let Err(error) = node.open(group_id).await {
@@ -250,6 +255,7 @@ impl Node {
         upkeep::start(&node);
         watchdog::start(&node);
         scrub::start(&node);
+        compare::start(&node);
         Ok(node)
     }
 
@@ -347,6 +353,7 @@ impl Node {
         metrics::observe_disks(self.room.status().as_ref(), is_full, self.quarantined(), samples);
         metrics::observe_snapshots(&self.snapshots(), samples);
         self.observe_scrub(samples);
+        metrics::observe_differed(self.differed(), samples);
     }
 
     /// What snapshots from and to this node came to since it started.

@@ -93,6 +93,7 @@ pub fn takes(room: Room, command: &Command) -> bool {
             directory || frees(request)
         }
         (room, Command::AdoptShard(_)) => room == Room::Low,
+        (Room::Low | Room::Out, Command::Compare(_)) => false,
     }
 }
 
@@ -206,6 +207,7 @@ mod tests {
             assert!(takes(room, &transact(DIRECTORY_TENANT, vec![put(100)])), "the cluster is still governed");
             assert!(takes(room, &Command::DropShard(v1::DropShardRequest::default())));
         }
+        assert!(!takes(Room::Low, &Command::Compare(v1::CompareRequest::default())));
         assert!(!takes(Room::Out, &Command::AdoptShard(v1::AdoptShardRequest::default())));
     }
 

@@ -2,6 +2,7 @@
 //!
 //! * No room: told, and everything that asks [`super::room::Gauge`] behaves accordingly, until there is room.
 //! * A store or log in which something does not read back: all replicas of the node go into quarantine, durably, and lead and vote no more.
+//! * A replica whose state is not that of most others ([`super::compare`]) goes into quarantine, durably.
 //! * A replica that stopped by itself (a panic, an entry that can't be applied) goes into quarantine until the node is restarted or the
 //!   replica is rebuilt. One that stopped since the log or the store failed does not: a restart reads what is really there.
 //!
@@ -11,6 +12,7 @@ use super::Node;
 use super::quarantine::{self, Mark, Scope};
 use super::room::{Room, reserve_bytes};
 use metadb_engine::EngineError;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -90,7 +92,10 @@ impl Node {
             Some(_) => {}
             None => {
                 for group in self.groups() {
-                    if let Some(problem) = group.problem() {
+                    if let Some(reason) = group.distrusted() {
+                        self.differed.fetch_add(1, Ordering::Relaxed);
+                        self.quarantine(group.group_id(), Mark::new(Scope::Replica, reason)).await;
+                    } else if let Some(problem) = group.problem() {
                         self.set_apart(group.group_id(), Mark::new(Scope::Replica, problem)).await;
                     }
                 }
@@ -137,6 +142,12 @@ impl Node {
                 tracing::info!(group_id, "a replica opened after all");
             }
         }
+    }
+
+    /// How many of its replicas went into quarantine since it started because their state was not that of most others.
+    #[must_use]
+    pub fn differed(&self) -> u64 {
+        self.differed.load(Ordering::Relaxed)
     }
 
     /// How many of its replicas are in quarantine.

@@ -4,6 +4,7 @@
 //! flush reached, and sending one is reading from a view of the store.
 
 use super::codec::{decode_log_id, decode_stored_membership, encode_log_id, encode_stored_membership};
+use super::compare::Slices;
 use super::log_store::io_error;
 #[cfg(madsim)]
 use super::probe;
@@ -133,6 +134,7 @@ pub(crate) struct Applier {
     depot: Arc<Depot>,
     traffic: Arc<Traffic>,
     progress: Arc<Progress>,
+    slices: Arc<Slices>,
     alive: Arc<()>,
 }
 
@@ -156,12 +158,27 @@ impl Applier {
             installed: AtomicU64::new(0),
             end,
         };
-        Ok(Applier { group_id, machine, store, depot, traffic: Arc::default(), progress: Arc::new(progress), alive: Arc::default() })
+        let slices = Slices::new(group_id);
+        Ok(Applier {
+            group_id,
+            machine,
+            store,
+            depot,
+            traffic: Arc::default(),
+            progress: Arc::new(progress),
+            slices,
+            alive: Arc::default(),
+        })
     }
 
     /// What it shows.
     pub(crate) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
+    }
+
+    /// The slices of its state that are hashed to be compared.
+    pub(crate) fn slices(&self) -> Arc<Slices> {
+        Arc::clone(&self.slices)
     }
 
     /// Dead when it is.
@@ -194,13 +211,17 @@ impl Applier {
         }
         let began = Instant::now();
         HANDLES.apply_entries.record(inputs.len() as f64);
-        let outcomes = loop {
-            match self.machine.apply(inputs.clone()) {
-                // Nothing was written. What is committed is applied sooner or later: the replica waits for room and lives.
-                Err(EngineError::Full { .. }) => tokio::time::sleep(ROOM_RETRY).await,
-                applied => break applied.map_err(io_error)?,
+        let mut outcomes = Vec::with_capacity(inputs.len());
+        // What is committed is applied sooner or later: without room, the replica waits with what was not written yet, and lives.
+        while let Err(error) = self.machine.apply_onto(inputs[outcomes.len()..].to_vec(), &mut outcomes) {
+            if !matches!(error, EngineError::Full { .. }) {
+                return Err(io_error(error));
             }
-        };
+            tokio::time::sleep(ROOM_RETRY).await;
+        }
+        if let Some(slice) = self.machine.take_slice() {
+            self.slices.hash(slice);
+        }
         assert_eq!(outcomes.len(), responders.len(), "the machine answers every entry");
         self.progress.note_applied(point);
         #[cfg(madsim)]
@@ -311,6 +332,7 @@ impl RaftStateMachine<Types> for Applier {
         };
         // Readers that hold the view must not meet half of the new rows.
         self.progress.view().retire();
+        self.slices.forget();
         self.traffic.clear();
         // An import that found no room is done again from its files.
         while let Err(error) = import::import(&self.store, &self.depot, self.group_id, &id).await {

@@ -7,6 +7,7 @@
 //! * [`messages`] encodes what nodes say to each other, [`network`] sends it over a [`link`], [`serve`] answers it; `send` and `receive`
 //!   do so for snapshots.
 //! * [`leading`] is what only a leader does: changes of members, and handing over.
+//! * [`compare`] hashes slices of a replica's state, and asks the others for theirs.
 //! * [`hearts`] carries the heartbeats of all groups to a node in one message.
 //! * [`rt`] and [`watch`] are the runtime under openraft: the same in a process and in the simulator.
 //!
@@ -14,6 +15,7 @@
 
 pub(crate) mod applier;
 pub(crate) mod codec;
+pub(crate) mod compare;
 pub(crate) mod followed;
 pub(crate) mod hearts;
 pub(crate) mod leading;

@@ -1,5 +1,6 @@
 //! One replica of one group, in words that do not name openraft.
 
+mod comparing;
 mod observed;
 mod transfers;
 mod voice;
@@ -7,6 +8,7 @@ mod voice;
 pub(crate) use observed::Observed;
 
 use super::applier::{Applier, Point, Progress};
+use super::compare::Slices;
 use super::followed::Followed;
 use super::link::Links;
 use super::log_store::GroupLog;
@@ -166,6 +168,10 @@ pub(crate) struct Replica {
     room: Arc<Gauge>,
     /// Dead when nothing can apply entries any more.
     applying: Weak<()>,
+    links: Links,
+    slices: Arc<Slices>,
+    /// Why its state is not to be trusted.
+    distrusted: Mutex<Option<String>>,
     /// The index up to which it is silent; 0: it is not.
     silent: Arc<AtomicU64>,
     /// The term in which this replica began to hand its leadership over; 0: none.
@@ -198,7 +204,7 @@ impl Replica {
         let log = GroupLog::new(log, group_id);
         let restarted = log.has_history();
         let applier = Applier::open(group_id, Arc::clone(&store), Arc::clone(&depot)).await?;
-        let (progress, traffic, applying) = (applier.progress(), applier.traffic(), applier.alive());
+        let (progress, traffic, applying, slices) = (applier.progress(), applier.traffic(), applier.alive(), applier.slices());
         let applied_index = progress.applied().position.map_or(0, |id| id.index);
         let replayed_entries = log.committed_behind(applied_index).await.map_err(|error| log_error(&error))?;
         if replayed_entries > 0 {
@@ -206,7 +212,7 @@ impl Replica {
         }
         #[cfg(madsim)]
         log.tell_opened(applied_index).await.map_err(|error| log_error(&error))?;
-        let network = Network { links, node_id, group_id, depot: Arc::clone(&depot), traffic: Arc::clone(&traffic) };
+        let network = Network { links: links.clone(), node_id, group_id, depot: Arc::clone(&depot), traffic: Arc::clone(&traffic) };
         let raft = Raft::build(node_id, config, network, log.clone(), applier).await?;
         raft.runtime_config().elect(!restarted && silent_through == 0);
         // The node beats for all its groups at once.
@@ -233,6 +239,9 @@ impl Replica {
             problem,
             room,
             applying,
+            links,
+            slices,
+            distrusted: Mutex::default(),
             silent: Arc::new(AtomicU64::new(silent_through)),
             hands_over_in: AtomicU64::new(0),
             confirmed_in: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! Answers what another replica asks: the receiving side of [`super::network`].
 
 use super::codec::CodecError;
+use super::compare;
 use super::messages::{
     decode_append, decode_transfer, decode_vote_request, encode_append_response, encode_transfer_response, encode_vote_response,
 };
@@ -60,6 +61,13 @@ impl Replica {
                 self.may_speak()?;
                 let response = self.raft().handle_transfer_leader(request).await.map_err(stopped)?;
                 Ok(encode_transfer_response(&response))
+            }
+            PeerVerb::Compare => compare::serve(self.slices(), payload).await,
+            PeerVerb::Distrust => {
+                if let Some(reason) = compare::differs(self.slices(), payload)? {
+                    self.distrust(reason);
+                }
+                Ok(Bytes::new())
             }
             // Heartbeats of many groups are not for one of them: the node takes them apart.
             PeerVerb::Heartbeats | PeerVerb::Unspecified => Err(Error::invalid("verb", "known to this build", "unspecified")),

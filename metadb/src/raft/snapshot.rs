@@ -96,7 +96,7 @@ fn group_key(group_id: u32, kind: Option<u8>) -> Bytes {
 }
 
 /// The rows of a group that travel: all of them but the node's own marks.
-fn travelling(cf: Cf, group_id: u32) -> (Bytes, Bytes) {
+pub(super) fn travelling(cf: Cf, group_id: u32) -> (Bytes, Bytes) {
     let start = group_key(group_id, None);
     let end = match (cf, group_id.checked_add(1)) {
         (Cf::State, _) => group_key(group_id, Some(FIRST_LOCAL_KIND)),
@@ -166,7 +166,7 @@ pub(crate) async fn state_hash(view: Arc<dyn StoreRead>, group_id: u32, applied_
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn hash_sized(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+pub(super) fn hash_sized(hasher: &mut blake3::Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_be_bytes());
     hasher.update(bytes);
 }

@@ -9,6 +9,7 @@
 //! | state | group u32, [`kind::APPLIED`] | position, membership, version | [`applied`] |
 //! | state | group u32, [`kind::SHARD`], tenant u64, escaped start | a shard owned, or where it went | [`shard`] |
 //! | state | group u32, [`kind::REQUEST`], generation u64, request id, tenant u64 | the first outcome | [`request`] |
+//! | state | group u32, [`kind::COMPARISON`] | how far the comparison of the replicas' states is | [`comparison`] |
 //!
 //! Kinds from 0xfe on belong to the node, not to the group's state (`raft::snapshot`). Bytes that don't decode are
 //! [`EngineError::Corrupt`], never a guess.
@@ -17,6 +18,7 @@ use metadb_engine::EngineError;
 
 pub mod applied;
 pub mod change;
+pub mod comparison;
 pub mod data;
 pub mod escape;
 pub mod request;
@@ -30,6 +32,8 @@ pub mod kind {
     pub const SHARD: u8 = 1;
     /// A remembered request.
     pub const REQUEST: u8 = 2;
+    /// How far the comparison of the replicas' states is.
+    pub const COMPARISON: u8 = 3;
 }
 
 /// The first key after all that begin with `prefix`; empty if there is none, which a cursor reads as "to the end".

@@ -7,8 +7,10 @@ use crate::nemesis::{Bites, Fault};
 use crate::trace::Trace;
 use crate::workload::below;
 use metadb_proto::Error;
+use metadb_proto::settings::Scope;
+use metadb_proto::settings::registry::{COMPARE_BYTES_PER_S, COMPARE_INTERVAL_S};
 use metadb_proto::v1::{group_record, tenant_record};
-use shard_router::operator::Operator;
+use shard_router::operator::{Change, Operator};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,6 +28,10 @@ const STRIKES: u64 = 4;
 const STRIKE_PAUSE: Duration = Duration::from_millis(900);
 /// The same for half of them: an undisturbed join takes about a tenth of a second.
 const STRIKE_SOON: Duration = Duration::from_millis(150);
+/// A group begins to compare the states of its replicas so often.
+const COMPARE_EVERY_S: u64 = 1;
+/// So many bytes of them a second: a slice is a quarter.
+const COMPARE_RATE: u64 = 256 << 10;
 /// Longest time that a struck node stays down.
 const STRIKE_HOLD: Duration = Duration::from_millis(1500);
 
@@ -134,7 +140,26 @@ async fn make_tenants(operator: Operator, names: Vec<String>, trace: Trace) -> V
         };
         ids.push(id);
     }
+    have_states_compared(&operator).await;
     ids
+}
+
+/// Has replicas compare their states all the time, in small slices.
+async fn have_states_compared(operator: &Operator) {
+    for (definition, value) in [(&COMPARE_INTERVAL_S.definition, COMPARE_EVERY_S), (&COMPARE_BYTES_PER_S.definition, COMPARE_RATE)] {
+        let change = Change {
+            definition,
+            scope: Scope::Cluster,
+            value: Some(value.to_string()),
+            by: "the operator".to_owned(),
+            reason: "a run lasts seconds".to_owned(),
+            expected: None,
+            dry_run: false,
+        };
+        while operator.change_setting(&change).await.is_err() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
 }
 
 /// What the directory does not say yet.

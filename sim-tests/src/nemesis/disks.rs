@@ -31,6 +31,7 @@ pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usiz
         Fault::RotRows => rot_rows(cluster, shared),
         Fault::RotLog => rot_log(cluster, shared),
         Fault::RotCold => rot_cold(cluster, shared),
+        Fault::AlterRow => alter_row(cluster, shared),
         _ => Felt::Known(false),
     }
 }
@@ -90,4 +91,14 @@ fn rot_cold(cluster: &Cluster, shared: &Shared) -> Felt {
     shared.trace.event(format_args!("a cold row rots on node {node}: {row:?}"));
     running.begin_scrub(SCRUB_RATE);
     Felt::ByQuarantine { node, renewed_before }
+}
+
+/// In rows that no client asks for: a read that one of them decides would tell as well. Only the other replicas know what stood there.
+fn alter_row(cluster: &Cluster, shared: &Shared) -> Felt {
+    let Some(node) = victim(cluster) else { return Felt::Known(false) };
+    let machine = &cluster.machines()[node];
+    let (Some(running), Some(row)) = (machine.node(), machine.store().alter(Cf::Changes)) else { return Felt::Known(false) };
+    machine.spoil();
+    shared.trace.event(format_args!("a row is altered on node {node}: {row:?}"));
+    Felt::ByDifference { node, differed_before: running.differed() }
 }

@@ -51,6 +51,8 @@ struct State {
     durable: Rows,
     unflushed: Vec<(u64, WriteBatch)>,
     bad_rows: BTreeSet<(Cf, Bytes)>,
+    /// Rows that were changed beneath the checksums, and to what.
+    altered: BTreeMap<(Cf, Bytes), Bytes>,
     /// The first of them that was met in this life.
     found_bad: Mutex<Option<EngineError>>,
     latency: Duration,
@@ -74,6 +76,7 @@ impl SimStore {
             durable: Default::default(),
             unflushed: Vec::new(),
             bad_rows: BTreeSet::new(),
+            altered: BTreeMap::new(),
             found_bad: Mutex::default(),
             latency: DEFAULT_FLUSH_LATENCY,
             flushes_to_fail: 0,
@@ -143,6 +146,37 @@ impl SimStore {
         state.bad_rows.iter().filter(is_there).count()
     }
 
+    /// Changes a random row of a column family beneath every checksum: it reads well, and is not what was written. Says which.
+    pub fn alter(&self, cf: Cf) -> Option<Bytes> {
+        let mut state = self.shared.state.write();
+        let count = state.durable[slot(cf)].len();
+        if count == 0 {
+            return None;
+        }
+        let chosen = state.chance.index(count);
+        let (key, value) = state.durable[slot(cf)].iter().nth(chosen).map(|(key, value)| (key.clone(), value.clone()))?;
+        let newest = state.live[slot(cf)].get_mut(&key)?.last_mut()?;
+        if newest.1.as_ref() != Some(&value) {
+            return None;
+        }
+        let mut altered = value.to_vec();
+        *altered.last_mut()? ^= 1;
+        let altered = Bytes::from(altered);
+        newest.1 = Some(altered.clone());
+        state.durable[slot(cf)].insert(key.clone(), altered.clone());
+        state.altered.insert((cf, key.clone()), altered);
+        Some(key)
+    }
+
+    /// The rows that [`SimStore::alter`] changed and that are still so.
+    #[must_use]
+    pub fn altered(&self) -> Vec<(Cf, Bytes)> {
+        let state = self.shared.state.read();
+        let newest = |cf: Cf, key: &Bytes| state.live[slot(cf)].get(key).and_then(|versions| versions.last()?.1.clone());
+        let still = state.altered.iter().filter(|((cf, key), altered)| newest(*cf, key).as_ref() == Some(*altered));
+        still.map(|(row, _)| row.clone()).collect()
+    }
+
     /// Mends what [`SimStore::rot`] spoiled, as a disk that was exchanged.
     pub fn mend(&self) {
         self.shared.state.write().bad_rows.clear();
@@ -158,6 +192,7 @@ impl SimStore {
         state.superseded.clear();
         state.unflushed.clear();
         state.bad_rows.clear();
+        state.altered.clear();
         state.stopped = None;
         *state.found_bad.lock() = None;
     }

@@ -61,6 +61,10 @@ registry! {
     SCRUB_BYTES_PER_S: u64 = "scrub.bytes_per_s", integer(64 << 10, 16 << 30, "bytes/s"), Value::Integer(16 << 20), Nodes;
     /// How long after the end of one reading of everything at rest a node begins the next; 0: only when `cairn admin scrub` asks.
     SCRUB_INTERVAL_S: u64 = "scrub.interval_s", integer(0, 10 * 365 * 86_400, "s"), Value::Integer(7 * 86_400), Nodes;
+    /// How much of their groups' states the leaders of a node have compared a second, at most: every replica of a group reads that much.
+    COMPARE_BYTES_PER_S: u64 = "compare.bytes_per_s", integer(4 << 10, 1 << 30, "bytes/s"), Value::Integer(4 << 20), Nodes;
+    /// How long after a group began to compare the states of its replicas it begins again; 0: it does not compare them.
+    COMPARE_INTERVAL_S: u64 = "compare.interval_s", integer(0, 10 * 365 * 86_400, "s"), Value::Integer(86_400), Nodes;
     /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
     SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
     /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.

@@ -47,6 +47,8 @@ pub(super) enum Kind {
     ReplicaFailed,
     /// A node that should have a replica does not have it.
     ReplicaMissing,
+    /// Replicas differ, and no state is that of a majority.
+    ReplicasDiffer,
     /// A replica is far behind.
     ReplicaLags,
 }
@@ -116,6 +118,10 @@ fn of_group(group: &GroupView, answering: &[u64]) -> Vec<Problem> {
     } else if leader.is_none() {
         problems.push(problem(Kind::NoLeader, None, format!("group {id} has no leader: what it holds can't be used now")));
     }
+    let undecided = leader.and_then(|leader| leader.status.comparison.as_ref()).map(|comparison| &comparison.undecided);
+    if let Some(why) = undecided.filter(|why| !why.is_empty()) {
+        problems.push(problem(Kind::ReplicasDiffer, None, format!("group {id}: {why}; nothing is rebuilt by itself")));
+    }
     let has = |id: u64| group.replicas.iter().any(|replica| replica.node.node_id == id);
     for voter in voters.iter().map(|voter| voter.node_id).filter(|id| answering.contains(id) && !has(*id)) {
         let message = format!("group {id} has no replica on node {voter}, which votes in it: did the node lose its data folder?");
@@ -146,7 +152,7 @@ mod tests {
     use super::*;
     use crate::cli::admin::status::gather::Endpoint;
     use metadb_proto::Error;
-    use metadb_proto::v1::{ClusterRecord, GroupRecord, GroupStatus, NodeRecord};
+    use metadb_proto::v1::{ClusterRecord, ComparisonStatus, GroupRecord, GroupStatus, NodeRecord};
     use shard_router::operator::{ClusterStatus, group_views};
     use std::time::Duration;
 
@@ -210,6 +216,12 @@ mod tests {
             true
         });
         assert_eq!(kinds(&missing), [(Kind::ReplicaMissing, Some(3))]);
+        let differ = cluster(|_, status| {
+            let undecided = "nodes 1 / 2 have different states".into();
+            status.comparison = Some(ComparisonStatus { undecided, ..Default::default() });
+            true
+        });
+        assert_eq!(kinds(&differ), [(Kind::ReplicasDiffer, None)], "only its leader is believed");
         let lags = cluster(|id, status| {
             status.applied_index -= if id == 3 { 20_000 } else { 0 };
             true
