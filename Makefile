@@ -20,18 +20,22 @@ POWER_TESTS ?= $(shell [ "$$(id -u)" = 0 ] && [ -e /dev/loop-control ] && echo r
 DIR ?= /usr/share/doc
 DEMO_FLAGS ?=
 SEEDS ?= 50
+SHARDS ?= 12288
 KILLS ?= 5
 BENCH_FLAGS = --cairn $(BINARY) --out $(CARGO_TARGET_DIR)/bench $(if $(SHORT),--short) $(if $(SECTION),--section $(SECTION)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 PLANTED_SEEDS ?= 40
 
-.PHONY: help demo dev build test check fix sim sim-matrix bench bench-profile jepsen deps deps-build deps-test deps-bench
+.PHONY: help demo demo-shards dev build test check fix sim sim-matrix bench bench-profile jepsen deps deps-build deps-test deps-bench
 
 help: ## This list.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## The main job: upload DIR=/usr/share/doc to three nodes, kill one in the middle, compare every byte.
 	@$(BINARY) demo $(DIR) $(DEMO_FLAGS)
+
+demo-shards: build ## Moves every shard of SHARDS=12288 tenants to other groups under load; fails if a client notices.
+	@$(BINARY) demo-shards --shards $(SHARDS)
 
 dev: build ## Three nodes here, data in ./cairn-data. Ctrl-C stops them.
 	@$(BINARY) dev

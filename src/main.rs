@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod datadir;
 mod demo;
+mod demo_shards;
 mod dev;
 mod failure;
 mod node;

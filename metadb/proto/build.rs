@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let protos = ["error", "kv", "node", "peer", "directory", "settings"].map(|name| format!("metadb/v1/{name}.proto"));
+    let protos = ["error", "kv", "node", "peer", "directory", "settings", "shard"].map(|name| format!("metadb/v1/{name}.proto"));
     let descriptors = protox::compile(protos, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("metadb.v1.descriptors.bin");
     std::fs::write(&out, descriptors.encode_to_vec())?;
@@ -19,5 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn without_secrets() -> prost_build::Config {
     let mut config = prost_build::Config::new();
     config.skip_debug(["metadb.v1.KeyRecord"]);
+    // Every result carries the room of an error.
+    config.boxed(".metadb.v1.Redirect.keys");
     config
 }

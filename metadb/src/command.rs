@@ -17,6 +17,8 @@ const KIND_TRANSACT: u8 = 1;
 const KIND_ADOPT_SHARD: u8 = 2;
 const KIND_DROP_SHARD: u8 = 3;
 const KIND_COMPARE: u8 = 4;
+const KIND_CHANGE_SHARD: u8 = 5;
+const KIND_IMPORT_ROWS: u8 = 6;
 const HEADER_BYTES: usize = 1 + 2 + 8 + 4;
 const COMMAND_HEADER_BYTES: usize = 1 + 4;
 
@@ -42,6 +44,10 @@ pub enum Command {
     DropShard(v1::DropShardRequest),
     /// Every replica hashes a slice of its state. It changes nothing that a reader could see, and has no version.
     Compare(v1::CompareRequest),
+    /// A split, a merge or a step of a move.
+    ChangeShard(v1::ChangeShard),
+    /// Rows of a shard that arrives.
+    ImportRows(v1::ImportRowsRequest),
 }
 
 /// Why bytes are no proposal.
@@ -103,6 +109,7 @@ impl Command {
         match self {
             Command::Transact(_) | Command::AdoptShard(_) | Command::DropShard(_) => 1,
             Command::Compare(_) => level::COMPARE,
+            Command::ChangeShard(_) | Command::ImportRows(_) => level::SHARDS,
         }
     }
 
@@ -115,6 +122,8 @@ impl Command {
                 Command::AdoptShard(request) => request.encoded_len(),
                 Command::DropShard(request) => request.encoded_len(),
                 Command::Compare(request) => request.encoded_len(),
+                Command::ChangeShard(request) => request.encoded_len(),
+                Command::ImportRows(request) => request.encoded_len(),
             }
     }
 
@@ -124,6 +133,8 @@ impl Command {
             Command::AdoptShard(request) => put(out, KIND_ADOPT_SHARD, request),
             Command::DropShard(request) => put(out, KIND_DROP_SHARD, request),
             Command::Compare(request) => put(out, KIND_COMPARE, request),
+            Command::ChangeShard(request) => put(out, KIND_CHANGE_SHARD, request),
+            Command::ImportRows(request) => put(out, KIND_IMPORT_ROWS, request),
         }
     }
 
@@ -133,6 +144,8 @@ impl Command {
             KIND_ADOPT_SHARD => v1::AdoptShardRequest::decode(bytes).map(Command::AdoptShard),
             KIND_DROP_SHARD => v1::DropShardRequest::decode(bytes).map(Command::DropShard),
             KIND_COMPARE => v1::CompareRequest::decode(bytes).map(Command::Compare),
+            KIND_CHANGE_SHARD => v1::ChangeShard::decode(bytes).map(Command::ChangeShard),
+            KIND_IMPORT_ROWS => v1::ImportRowsRequest::decode(bytes).map(Command::ImportRows),
             kind => return Err(CommandError::Kind { kind }),
         }
         .map_err(|source| CommandError::Body { kind, source })

@@ -57,6 +57,7 @@ async fn answer(node: &Node, principal: &Principal, body: request::Body, course:
     if header.lost_node != 0 {
         group.outlive(header.lost_node, deadline).await;
     }
+    group.until_arrived(tenant_id, &first_key(&body), load.bytes, deadline).await?;
     let _permit = group.admission().enter(tenant_id, load, deadline).await?;
     let answer = match body {
         request::Body::Transact(request) => transact(&group, request, deadline, course).await.map(response::Body::Transact),
@@ -173,7 +174,7 @@ fn find_group(node: &Node, header: &v1::RequestHeader, body: &request::Body) -> 
 }
 
 fn elsewhere(group_id: u32) -> Error {
-    let redirect = v1::Redirect { group_id, leader: None, epoch: 0 };
+    let redirect = v1::Redirect { group_id, leader: None, epoch: 0, ..Default::default() };
     Error::Moved { message: format!("this node has no replica of group {group_id}"), redirect }
 }
 

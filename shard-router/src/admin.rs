@@ -103,6 +103,10 @@ calls! {
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse,
     adopt_shards: AdoptShardsRequest => AdoptShardsResponse,
     drop_shard: DropShardRequest => DropShardResponse,
+    change_shards: ChangeShardsRequest => ChangeShardsResponse,
+    import_rows: ImportRowsRequest => ImportRowsResponse,
+    read_shard: ReadShardRequest => ReadShardResponse,
+    list_shards: ListShardsRequest => ListShardsResponse,
     raise_level: RaiseLevelRequest => RaiseLevelResponse,
 }
 
@@ -125,9 +129,10 @@ impl Router {
             match judge(&failure, attempts, 0, None, until) {
                 Decision::GiveUp { error } => return Err(error),
                 Decision::GoTo { .. } => return Err(policy::surrender(failure.error(), false)),
-                Decision::RetryHere { after } | Decision::TryAnother { after } | Decision::Refresh { after } => {
-                    tokio::time::sleep(after).await
-                }
+                Decision::RetryHere { after }
+                | Decision::Follow { after }
+                | Decision::TryAnother { after }
+                | Decision::Refresh { after } => tokio::time::sleep(after).await,
             }
         }
     }
@@ -164,7 +169,7 @@ impl Router {
                     next = redirect.leader.map(Arc::new);
                     after
                 }
-                Decision::TryAnother { after } => {
+                Decision::TryAnother { after } | Decision::Follow { after } => {
                     avoid = Some(node);
                     after
                 }

@@ -151,6 +151,7 @@ impl Router {
             course.lost_node = target.node.node_id;
         }
         self.doubt(tenant_id, &failure, target.as_ref());
+        let follows = matches!(verdict.decision, Decision::GoTo { .. } | Decision::Follow { .. });
         let after = match verdict.decision {
             Decision::GiveUp { error } => {
                 if matches!(error, Error::UnknownOutcome { .. }) {
@@ -163,9 +164,11 @@ impl Router {
                 after
             }
             Decision::GoTo { after, redirect } => {
-                self.counting().redirects.one();
-                course.redirects += 1;
                 course.redirect = Some(redirect);
+                after
+            }
+            Decision::Follow { after } => {
+                course.avoid = None;
                 after
             }
             Decision::TryAnother { after } => {
@@ -181,12 +184,17 @@ impl Router {
                 Duration::ZERO
             }
         };
-        if course.redirect.is_none() {
-            course.redirects = 0;
-        }
+        self.note_redirect(course, follows);
         self.counting().retries.one();
         self.wait(after).await;
         Ok(())
+    }
+
+    fn note_redirect(&self, course: &mut Course, follows: bool) {
+        course.redirects = if follows { course.redirects + 1 } else { 0 };
+        if follows {
+            self.counting().redirects.one();
+        }
     }
 
     async fn wait(&self, after: Duration) {
@@ -209,7 +217,14 @@ impl Router {
                 }
                 let same_owner =
                     target.place.group_id == Some(redirect.group_id) && (redirect.epoch == 0 || redirect.epoch == target.place.epoch);
-                if !same_owner && tenant_id != metadb_proto::directory::DIRECTORY_TENANT && target.place.group_id.is_some() {
+                if let (Some(keys), Some(routes)) = (&redirect.keys, map.tenant(tenant_id))
+                    && target.place.group_id.is_some()
+                {
+                    let (start, end) = (keys.start.clone(), keys.end.clone());
+                    let place = Place { start, end, group_id: Some(redirect.group_id), epoch: redirect.epoch };
+                    let routes = routes.with(&place, self.next_generation());
+                    map.learn_tenant(tenant_id, Arc::new(routes), seam::random_u64());
+                } else if !same_owner && tenant_id != metadb_proto::directory::DIRECTORY_TENANT && target.place.group_id.is_some() {
                     map.forget_tenant(tenant_id);
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! - [`Router`] knows how to reach nodes and where things are; [`Client`] reads and writes one tenant's keys through it: it routes,
 //!   follows redirects, retries within the deadline, and makes every write exactly-once by a request id.
-//! - [`operator::Operator`] does what an operator asks for; [`reconcile::Reconciler`] brings the cluster to what the directory says.
+//! - [`operator::Operator`] does what an operator asks for; [`reconcile::Reconciler`] brings the cluster to what the directory says,
+//!   and [`mover::Mover`] carries changes of shards through.
 //! - [`settings::Follower`] keeps the settings of a process as the directory has them.
 //! - [`credentials::DirectoryAuthenticator`] establishes principals for the doors of a node.
 //!
@@ -22,6 +23,7 @@ pub mod counters;
 pub mod credentials;
 mod directory;
 pub mod metrics;
+pub mod mover;
 pub mod operation;
 pub mod operator;
 pub mod policy;

@@ -93,6 +93,11 @@ pub enum Decision {
         /// After this long.
         after: Duration,
     },
+    /// What the answer said of the owner was learnt: ask whom the routes name now.
+    Follow {
+        /// After this long.
+        after: Duration,
+    },
     /// Read the routes again, then ask whom they name.
     Refresh {
         /// After this long.
@@ -182,6 +187,9 @@ fn follow(attempt: &Attempt<'_>, redirect: &v1::Redirect, backoff: Duration) -> 
     if redirect.leader.is_some() {
         return Decision::GoTo { after, redirect: redirect.clone() };
     }
+    if redirect.keys.is_some() && attempt.group_id.is_some() {
+        return Decision::Follow { after };
+    }
     let same_group = attempt.group_id == Some(redirect.group_id);
     if same_group && !attempt.attempts.is_multiple_of(FAILURES_PER_REFRESH) {
         return Decision::TryAnother { after: backoff };
@@ -191,9 +199,11 @@ fn follow(attempt: &Attempt<'_>, redirect: &v1::Redirect, backoff: Duration) -> 
 
 fn wait_of(decision: &Decision) -> Duration {
     match decision {
-        Decision::RetryHere { after } | Decision::GoTo { after, .. } | Decision::TryAnother { after } | Decision::Refresh { after } => {
-            *after
-        }
+        Decision::RetryHere { after }
+        | Decision::GoTo { after, .. }
+        | Decision::Follow { after }
+        | Decision::TryAnother { after }
+        | Decision::Refresh { after } => *after,
         Decision::GiveUp { .. } => Duration::ZERO,
     }
 }

@@ -77,6 +77,38 @@ impl TenantRoutes {
             .filter(move |shard| (shard.end.is_empty() || start < shard.end.as_ref()) && (end.is_empty() || shard.start.as_ref() < end))
     }
 
+    /// The same with what a group said of a range, where no later epoch is known.
+    pub(crate) fn with(&self, place: &Place, generation: u64) -> Self {
+        let (mut shards, mut later) = (Vec::new(), Vec::new());
+        for shard in &self.shards {
+            let overlaps = (shard.end.is_empty() || place.start < shard.end) && (place.end.is_empty() || shard.start < place.end);
+            if !overlaps {
+                shards.push(shard.clone());
+            } else if shard.epoch > place.epoch {
+                later.push(shard.clone());
+            } else {
+                if shard.start < place.start {
+                    shards.push(Place { end: place.start.clone(), ..shard.clone() });
+                }
+                if !place.end.is_empty() && (shard.end.is_empty() || place.end < shard.end) {
+                    shards.push(Place { start: place.end.clone(), ..shard.clone() });
+                }
+            }
+        }
+        let mut start = Some(place.start.clone());
+        for shard in later {
+            if let Some(start) = start.take().filter(|start| *start < shard.start) {
+                shards.push(Place { start, end: shard.start.clone(), ..place.clone() });
+            }
+            start = (!shard.end.is_empty()).then(|| shard.end.clone());
+            shards.push(shard);
+        }
+        if let Some(start) = start.filter(|start| place.end.is_empty() || *start < place.end) {
+            shards.push(Place { start, ..place.clone() });
+        }
+        TenantRoutes::new(shards, generation)
+    }
+
     pub(crate) fn groups(&self) -> impl Iterator<Item = u32> {
         self.shards.iter().filter_map(|shard| shard.group_id)
     }

@@ -75,6 +75,9 @@ struct Part<'a> {
     scan: &'a Scan,
     cursor: &'a Cursor,
     limit: u32,
+    /// The group that gave the first part of the page, and the version that it was read at: the page's other parts in that group are of the
+    /// same moment. Another group may not have reached it.
+    first: Option<(Option<u32>, u64)>,
 }
 
 impl Part<'_> {
@@ -107,6 +110,10 @@ impl Ask for Part<'_> {
 
     fn body(&self, place: &Place) -> request::Body {
         let (start, end, continuation) = self.of(place);
+        let read = match self.first {
+            Some((group_id, at_version)) if group_id == place.group_id => v1::ReadOptions { at_version, max_staleness_ms: 0 },
+            Some(_) | None => self.scan.read,
+        };
         request::Body::Scan(v1::ScanRequest {
             header: None,
             start,
@@ -114,7 +121,7 @@ impl Ask for Part<'_> {
             limit: self.limit,
             reverse: self.scan.reverse,
             keys_only: self.scan.keys_only,
-            read: Some(self.scan.read),
+            read: Some(read),
             continuation,
         })
     }
@@ -127,7 +134,7 @@ pub(crate) async fn run(router: &Router, tenant_id: u64, scan: Scan, until: Inst
         true => Cursor { start: scan.start.clone(), end: scan.end.clone(), ..Cursor::default() },
         false => Cursor::decode(&scan.continuation)?,
     };
-    let mut page = v1::ScanResponse::default();
+    let (mut page, mut first) = (v1::ScanResponse::default(), None);
     let (most_rows, mut bytes) = (if scan.limit == 0 { limits::PAGE_ROWS } else { scan.limit as usize }, 0);
     loop {
         if !cursor.end.is_empty() && cursor.start >= cursor.end {
@@ -136,10 +143,11 @@ pub(crate) async fn run(router: &Router, tenant_id: u64, scan: Scan, until: Inst
         }
         let limit =
             if scan.limit == 0 && page.rows.is_empty() { 0 } else { u32::try_from(most_rows - page.rows.len()).unwrap_or(u32::MAX) };
-        let asked = Part { scan: &scan, cursor: &cursor, limit };
+        let asked = Part { scan: &scan, cursor: &cursor, limit, first };
         let (answer, place) = router.call(tenant_id, &asked, until).await?;
         let answer = expect_answer!(answer, Scan)?;
         let (start, end, _) = asked.of(&place);
+        first = first.or(Some((place.group_id, answer.read_version)));
         cursor.advance(scan.reverse, (start, end), &answer);
         page.read_version = if page.read_version == 0 { answer.read_version } else { page.read_version.min(answer.read_version) };
         bytes += answer.rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();

@@ -91,7 +91,7 @@ async fn at_the_deadline_an_open_outcome_is_unknown_and_a_closed_one_is_not() {
 #[tokio::test]
 async fn a_redirect_is_followed_with_its_group_and_epoch() {
     let (memory, client) = one_shard();
-    let redirect = Redirect { group_id: 5, leader: Some(here()), epoch: 3 };
+    let redirect = Redirect { group_id: 5, leader: Some(here()), epoch: 3, ..Default::default() };
     memory.script([Scripted::Refuse(Error::Moved { message: "moved".into(), redirect })]);
     client.get("k").await.expect("followed");
     assert_eq!(client.router().counters().redirects, 1);

@@ -35,7 +35,7 @@ impl Door {
     async fn answer(&self, body: request::Body) -> Result<response::Body, Error> {
         if self.leader != self.this {
             let group_id = metadb_proto::kv::header(&body).and_then(|header| header.group_id).unwrap_or_default();
-            let redirect = Redirect { group_id, leader: Some(self.leader.clone()), epoch: 0 };
+            let redirect = Redirect { group_id, leader: Some(self.leader.clone()), epoch: 0, ..Default::default() };
             return Err(Error::Moved { message: "not the leader".into(), redirect });
         }
         self.memory.call(&Principal::Node(1), body).await
@@ -143,6 +143,18 @@ impl NodeAdmin for Door {
     }
     async fn drop_shard(&self, _: Request<v1::DropShardRequest>) -> Result<Response<v1::DropShardResponse>, Status> {
         Ok(Response::new(v1::DropShardResponse::default()))
+    }
+    async fn change_shards(&self, _: Request<v1::ChangeShardsRequest>) -> Result<Response<v1::ChangeShardsResponse>, Status> {
+        Ok(Response::new(v1::ChangeShardsResponse::default()))
+    }
+    async fn import_rows(&self, _: Request<v1::ImportRowsRequest>) -> Result<Response<v1::ImportRowsResponse>, Status> {
+        Ok(Response::new(v1::ImportRowsResponse::default()))
+    }
+    async fn read_shard(&self, _: Request<v1::ReadShardRequest>) -> Result<Response<v1::ReadShardResponse>, Status> {
+        Ok(Response::new(v1::ReadShardResponse::default()))
+    }
+    async fn list_shards(&self, _: Request<v1::ListShardsRequest>) -> Result<Response<v1::ListShardsResponse>, Status> {
+        Ok(Response::new(v1::ListShardsResponse::default()))
     }
     async fn raise_level(&self, _: Request<v1::RaiseLevelRequest>) -> Result<Response<v1::RaiseLevelResponse>, Status> {
         Ok(Response::new(v1::RaiseLevelResponse::default()))

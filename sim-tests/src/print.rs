@@ -2,6 +2,8 @@
 
 use clap::Parser;
 use metadb_proto::v1::ErrorKind;
+use metadb_proto::v1::shard_change_record::Kind;
+use metadb_proto::v1::shard_history_record::Outcome;
 use sim_tests::nemesis::{Bites, FAULTS};
 use sim_tests::planted::Planted;
 use sim_tests::run::{self, Plan, Report};
@@ -88,6 +90,7 @@ struct Sums {
     bites: Bites,
     elections: usize,
     snapshots: u64,
+    changes: BTreeMap<(Kind, Outcome), u64>,
     transfers: (u64, u64),
     operations: (usize, usize, usize),
     refusals: BTreeMap<ErrorKind, u64>,
@@ -99,6 +102,9 @@ impl Sums {
         self.violations += report.violations.len();
         self.elections += report.elections;
         self.snapshots += report.snapshots;
+        for (what, count) in report.changes {
+            *self.changes.entry(what).or_default() += count;
+        }
         self.transfers = (self.transfers.0 + report.transfers.0, self.transfers.1 + report.transfers.1);
         let ((ok, failed, unknown), more) = (self.operations, report.operations);
         self.operations = (ok + more.0, failed + more.1, unknown + more.2);
@@ -117,6 +123,12 @@ impl Sums {
         let Sums { elections, snapshots, operations: (ok, failed, unknown), .. } = self;
         writeln!(out, "faults that bit, of those made: {}; elections won: {elections}; snapshots installed: {snapshots}", told.join(", "))?;
         writeln!(out, "transfers of snapshots resumed: {}; parts of snapshots found rotten: {}", self.transfers.0, self.transfers.1)?;
+        let changes: Vec<_> = self
+            .changes
+            .iter()
+            .map(|((kind, outcome), count)| format!("{} {} {count}", kind.as_str_name(), outcome.as_str_name()))
+            .collect();
+        writeln!(out, "changes of shards: {}", changes.join(", "))?;
         let kinds: Vec<_> = self.refusals.iter().map(|(kind, count)| format!("{} {count}", kind.as_str_name())).collect();
         let per_s = *ok as f64 / self.simulated.as_secs_f64().max(f64::EPSILON);
         writeln!(
@@ -132,6 +144,11 @@ impl Sums {
         let mut gaps: Vec<_> = toothless.map(|fault| format!("{fault:?} never bit: these seeds tested nothing of it")).collect();
         if self.snapshots == 0 {
             gaps.push("no snapshot was installed: these seeds tested nothing of it".to_owned());
+        }
+        let ends =
+            [(Kind::Split, Outcome::Done), (Kind::Merge, Outcome::Done), (Kind::Move, Outcome::Done), (Kind::Move, Outcome::Cancelled)];
+        for (kind, outcome) in ends.into_iter().filter(|end| !self.changes.contains_key(end)) {
+            gaps.push(format!("no {kind:?} came to {outcome:?}: these seeds tested nothing of it"));
         }
         if self.transfers.0 == 0 || self.transfers.1 == 0 {
             gaps.push("no transfer was resumed, or no rot was found: these seeds tested nothing of it".to_owned());

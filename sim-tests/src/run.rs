@@ -9,6 +9,8 @@ use crate::verdict::{self, Final};
 use crate::watcher;
 use crate::workload::{self, Client, Shared, below, final_reads};
 use metadb_proto::v1::ErrorKind;
+use metadb_proto::v1::shard_change_record::Kind;
+use metadb_proto::v1::shard_history_record::Outcome;
 use shard_router::{RouterConfig, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +61,8 @@ pub struct Report {
     pub steps: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Changes of shards, by kind and outcome.
+    pub changes: BTreeMap<(Kind, Outcome), u64>,
     /// Transfers of snapshots that went on where an earlier one had stopped, and parts of them found rotten.
     pub transfers: (u64, u64),
     /// What is wrong. Empty: nothing.
@@ -99,6 +103,7 @@ pub fn seed(seed: u64, plan: Plan) -> Report {
         elections: 0,
         steps: 0,
         snapshots: 0,
+        changes: BTreeMap::new(),
         transfers: (0, 0),
         violations: vec![format!("panic: {text}")],
         recent: Vec::new(),
@@ -134,12 +139,12 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
     };
     stop_watching.store(true, Ordering::Relaxed);
     let seen = watching.await.expect("the watcher's machine has no faults");
-    let violations: Vec<String> = match ended {
+    let (violations, changes): (Vec<String>, _) = match ended {
         Ok((mut violations, last)) => {
             violations.extend(verdict::violations(&shared, &seen, &last, &cluster));
-            violations
+            (violations, last.changes)
         }
-        Err(missing) => missing,
+        Err(missing) => (missing, BTreeMap::new()),
     };
     let (digest, events) = trace.digest();
     let (registers, files) = (shared.registers.lock().tally(), shared.files.lock().tally());
@@ -154,6 +159,7 @@ async fn scenario(seed: u64, plan: Plan) -> Report {
         elections: seen.elections(),
         steps: seen.judge.steps(),
         snapshots: seen.snapshots(),
+        changes,
         transfers: seen.transfers(),
         recent: if violations.is_empty() { Vec::new() } else { trace.recent() },
         violations,
@@ -188,6 +194,7 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
         let mut last = Final::default();
         let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
         missing.extend(Box::pin(workload::settings::check(&healing, &reading)).await);
+        missing.extend(Box::pin(workload::shards::check(&reading, &mut last.changes)).await);
         missing.extend(workload::flood::check(&healing).await);
         last.samples = healing::identical(&healing, &reading.shared.trace).await;
         (missing, problems, last)
@@ -217,6 +224,8 @@ fn clients(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], counts: [us
     }
     let (operator, at) = client(cluster, shared, tenants, tasks.len() as u64 + 1);
     tasks.push(at.spawn(workload::settings::run(operator)));
+    let (operator, at) = client(cluster, shared, tenants, tasks.len() as u64 + 1);
+    tasks.push(at.spawn(workload::shards::run(operator)));
     tasks
 }
 

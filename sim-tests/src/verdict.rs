@@ -7,6 +7,8 @@ use crate::workload::bank::{ACCOUNTS, MONEY};
 use checkers::linearizable::{self, Budget};
 use checkers::register::{self, Register};
 use checkers::{Verdict, acknowledged, bank, leaders, lists, replicas, tree, versions};
+use metadb_proto::v1::shard_change_record::Kind;
+use metadb_proto::v1::shard_history_record::Outcome;
 use std::collections::BTreeMap;
 
 use crate::watcher::Seen;
@@ -23,6 +25,8 @@ pub struct Final {
     pub lists: BTreeMap<String, Vec<u64>>,
     /// Every entry of every folder.
     pub entries: Vec<tree::Entry>,
+    /// Changes of shards, by kind and outcome.
+    pub changes: BTreeMap<(Kind, Outcome), u64>,
     /// States of all replicas.
     pub samples: Vec<replicas::Sample>,
 }
@@ -59,6 +63,7 @@ pub fn violations(shared: &Shared, seen: &Seen, last: &Final, cluster: &Cluster)
     judge("tree", tree::check(&shared.files.lock(), &last.entries));
     judge("leaders", leaders::check(&seen.claims));
     judge("raft", seen.judge.verdict());
+    judge("ownership", seen.owners.verdict());
     let mut samples = seen.samples.clone();
     samples.extend_from_slice(&last.samples);
     judge("replicas", replicas::same_index_same_state(&samples));

@@ -5,6 +5,7 @@
 use crate::cluster::Cluster;
 use crate::trace::Trace;
 use checkers::leaders::Claim;
+use checkers::ownership::Owners;
 use checkers::raft::{self, Judge};
 use checkers::replicas::Sample;
 use metadb::node::SnapshotTotals;
@@ -35,6 +36,8 @@ pub struct Seen {
     pub problems: BTreeSet<String>,
     /// Raft's invariants, at every step.
     pub judge: Judge,
+    /// Who serves what, at every step.
+    pub owners: Owners,
 }
 
 impl Seen {
@@ -67,7 +70,7 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
             break;
         }
         tokio::time::sleep(LOOK).await;
-        judge_steps(cluster, &mut seen.judge, trace);
+        judge_steps(cluster, &mut seen, trace);
         cluster.tend();
         for machine in cluster.machines() {
             let Some(node) = machine.node() else { continue };
@@ -101,18 +104,26 @@ pub async fn run(cluster: &Cluster, trace: &Trace, stop: &std::sync::atomic::Ato
             seen.samples.extend(samples(cluster, trace).await);
         }
     }
-    judge_steps(cluster, &mut seen.judge, trace);
+    judge_steps(cluster, &mut seen, trace);
     seen
 }
 
 /// All that replicas did since this was last called.
-fn judge_steps(cluster: &Cluster, judge: &mut Judge, trace: &Trace) {
+fn judge_steps(cluster: &Cluster, seen: &mut Seen, trace: &Trace) {
     for event in probe::take() {
+        if let Did::Owns { version, shards } = event.did {
+            let ranges = shards.into_iter().map(|(tenant_id, start, end)| (tenant_id, start.to_vec(), end.to_vec()));
+            if !seen.owners.step(event.group_id, version, ranges.collect()) {
+                trace.event(format_args!("group {} serves what another one serves at version {version}", event.group_id));
+            }
+            continue;
+        }
         let machine = cluster.machines().iter().find(|machine| machine.placed_at() == event.machine);
         let Some(identity) = machine.and_then(|machine| machine.identity()) else { continue };
-        let event = raft::Event { node_id: identity.node_id, group_id: event.group_id, what: what(event.did) };
+        let Some(what) = what(event.did) else { continue };
+        let event = raft::Event { node_id: identity.node_id, group_id: event.group_id, what };
         tracing::debug!(target: "probe", "{} {event:?}", trace.now_ns());
-        if !judge.step(&event) {
+        if !seen.judge.step(&event) {
             trace.event(format_args!("an invariant is broken by {event:?}"));
         }
     }
@@ -129,8 +140,10 @@ fn stands(node_id: u64, status: &metadb_proto::v1::GroupStatus) -> raft::Event {
     raft::Event { node_id, group_id: status.group_id, what: raft::What::Stands(positions) }
 }
 
-fn what(did: Did) -> raft::What {
-    match did {
+/// As Raft's invariants see it, if they care.
+fn what(did: Did) -> Option<raft::What> {
+    Some(match did {
+        Did::Owns { .. } => return None,
         Did::Made => raft::What::Made,
         Did::Opened { vote, purged, log, applied } => raft::What::Opened { vote, purged, log: entries(log), applied },
         Did::Voted { term, candidate, leads } => raft::What::Voted { term, candidate, leads },
@@ -144,7 +157,7 @@ fn what(did: Did) -> raft::What {
         Did::ReadAt { read, index } => raft::What::ReadAt { read, index },
         Did::Served { index, applied } => raft::What::Served { index, applied },
         Did::Installed { through } => raft::What::Installed { through },
-    }
+    })
 }
 
 fn entries(written: Vec<Written>) -> Vec<raft::Entry> {

@@ -64,6 +64,13 @@ fn states_that_differ_are_caught() {
 }
 
 #[test]
+fn shards_that_arrive_with_less_are_caught() {
+    caught(Planted::Server(Bug::MoveForgetsLastRows), 4);
+    caught(Planted::Server(Bug::MoveWithoutFence), 4);
+    caught(Planted::Server(Bug::MoveForgetsRequests), 4);
+}
+
+#[test]
 fn wrong_answers_of_the_machine_are_caught() {
     caught(Planted::Server(Bug::ApplyByOwnClock), 4);
     caught(Planted::Server(Bug::ConditionIsNotChecked), 4);

@@ -4,6 +4,7 @@ mod admin;
 mod completions;
 mod connection;
 mod demo;
+mod demo_shards;
 mod dev;
 mod fs;
 mod node;
@@ -53,6 +54,8 @@ enum Verb {
     Fs(fs::Fs),
     /// Upload a folder to a cluster of its own, kill a node meanwhile, and compare every byte.
     Demo(demo::Demo),
+    /// Move every shard of thousands of tenants to other groups while clients write to them.
+    DemoShards(demo_shards::DemoShards),
     /// Print the completions for a shell.
     Completions(completions::Completions),
 }
@@ -93,6 +96,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Verb::Admin(verb) => Box::pin(verb.run(output)).await,
             Verb::Fs(verb) => Box::pin(verb.run(output)).await,
             Verb::Demo(verb) => Box::pin(verb.run(output)).await,
+            Verb::DemoShards(verb) => Box::pin(verb.run(output)).await,
             Verb::Completions(_) => Ok(()),
         }
     });

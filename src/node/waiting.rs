@@ -91,6 +91,18 @@ impl NodeAdmin for Waiting {
     async fn drop_shard(&self, _: Request<v1::DropShardRequest>) -> Result<Response<v1::DropShardResponse>, Status> {
         refuse()
     }
+    async fn change_shards(&self, _: Request<v1::ChangeShardsRequest>) -> Result<Response<v1::ChangeShardsResponse>, Status> {
+        refuse()
+    }
+    async fn import_rows(&self, _: Request<v1::ImportRowsRequest>) -> Result<Response<v1::ImportRowsResponse>, Status> {
+        refuse()
+    }
+    async fn read_shard(&self, _: Request<v1::ReadShardRequest>) -> Result<Response<v1::ReadShardResponse>, Status> {
+        refuse()
+    }
+    async fn list_shards(&self, _: Request<v1::ListShardsRequest>) -> Result<Response<v1::ListShardsResponse>, Status> {
+        refuse()
+    }
     async fn raise_level(&self, _: Request<v1::RaiseLevelRequest>) -> Result<Response<v1::RaiseLevelResponse>, Status> {
         refuse()
     }

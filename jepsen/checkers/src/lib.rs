@@ -26,6 +26,7 @@ pub mod history;
 pub mod leaders;
 pub mod linearizable;
 pub mod lists;
+pub mod ownership;
 pub mod raft;
 pub mod register;
 pub mod replicas;

@@ -10,6 +10,8 @@
 //! | `("setting", scope kind, scope id, name)` | `SettingRecord` |
 //! | `("setting_history", name, revision)` | `SettingChange` |
 //! | `("shard", tenant id, start)` | `ShardRecord` |
+//! | `("shard_change", tenant id, start)` | `ShardChangeRecord`, until the change is done |
+//! | `("shard_history", tenant id, change id)` | `ShardHistoryRecord` |
 //! | `("tenant", tenant id)` | `TenantRecord` |
 //! | `("tenant_name", name)` | the tenant id, 8 big-endian bytes |
 //! | `("tenant_unfinished", tenant id)` | the tenant id, 8 big-endian bytes, while it is made or deleted |
@@ -72,6 +74,18 @@ pub fn shard_key(tenant_id: u64, start: &[u8]) -> Vec<u8> {
     tuple::pack(&("shard", tenant_id, start))
 }
 
+/// A change of a shard that is not done.
+#[must_use]
+pub fn shard_change_key(tenant_id: u64, start: &[u8]) -> Vec<u8> {
+    tuple::pack(&("shard_change", tenant_id, start))
+}
+
+/// A change of a shard that ended.
+#[must_use]
+pub fn shard_history_key(tenant_id: u64, change_id: u64) -> Vec<u8> {
+    tuple::pack(&("shard_history", tenant_id, change_id))
+}
+
 /// A tenant's record.
 #[must_use]
 pub fn tenant_key(tenant_id: u64) -> Vec<u8> {
@@ -98,7 +112,7 @@ pub fn range_of<T: tuple::TuplePack>(prefix: &T) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The range of all records of a kind: `group`, `key`, `node`, `setting`, `setting_history`, `shard`, `tenant`,
+/// The range of all records of a kind: `group`, `key`, `node`, `setting`, `setting_history`, `shard`, `shard_change`, `shard_history`, `tenant`,
 /// `tenant_name`, `tenant_unfinished`.
 #[must_use]
 pub fn records(kind: &str) -> (Vec<u8>, Vec<u8>) {

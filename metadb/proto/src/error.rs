@@ -265,7 +265,12 @@ mod tests {
     fn every_kind_survives_the_wire() {
         let message = || "why".to_owned();
         let retry_after = Duration::from_millis(7);
-        let redirect = v1::Redirect { group_id: 3, leader: Some(v1::NodeRef { node_id: 2, address: "a:1".into() }), epoch: 9 };
+        let redirect = v1::Redirect {
+            group_id: 3,
+            leader: Some(v1::NodeRef { node_id: 2, address: "a:1".into() }),
+            epoch: 9,
+            keys: Some(Box::new(v1::KeySpan { start: "a".into(), end: "b".into() })),
+        };
         let all = [
             Error::Conflict { message: message() },
             Error::Moved { message: message(), redirect },

@@ -41,6 +41,8 @@ pub const MESSAGE_BYTES: usize = PAGE_BYTES + (1 << 20);
 pub const FRAME_REQUESTS: usize = 1024;
 /// Most ranges that one call has a group adopt: they wait in the group's queue at the same time.
 pub const ADOPTED_AT_ONCE: usize = 1024;
+/// Most changes of shards that one call has a group make, for the same reason.
+pub const CHANGED_AT_ONCE: usize = 1024;
 
 const _: () = assert!(KEY_BYTES + VALUE_BYTES <= TRANSACTION_BYTES, "a row of the largest size must fit a transaction");
 const _: () = assert!(KEY_BYTES + VALUE_BYTES <= PAGE_BYTES, "a row of the largest size must fit a page");

@@ -69,6 +69,12 @@ bugs! {
     DifferenceIsIgnored "difference-is-ignored",
     /// A replica notes which keys a commit touched only where somebody waits for the commit.
     ChangesWhereAsked "changes-where-asked",
+    /// The last rows of a shard that moves stay where they were.
+    MoveForgetsLastRows "move-forgets-last-rows",
+    /// A shard is taken over while the group that it comes from still writes it.
+    MoveWithoutFence "move-without-fence",
+    /// The remembered requests stay behind when a shard moves.
+    MoveForgetsRequests "move-forgets-requests",
 }
 
 /// Whether a bug is planted. Outside the simulator none is.

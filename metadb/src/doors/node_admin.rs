@@ -7,10 +7,12 @@ use crate::machine::Outcome;
 use metadb_proto::principal::Action;
 use metadb_proto::v1::node_admin_server::{NodeAdmin, NodeAdminServer};
 use metadb_proto::v1::{
-    AdoptShardRequest, AdoptShardResponse, AdoptShardsRequest, AdoptShardsResponse, ChangeMembersRequest, ChangeMembersResponse,
-    CreateReplicaRequest, CreateReplicaResponse, DropReplicaRequest, DropReplicaResponse, DropShardRequest, DropShardResponse,
-    FlushRequest, FlushResponse, RaiseLevelRequest, RaiseLevelResponse, RebuildReplicaRequest, RebuildReplicaResponse, ScrubRequest,
-    ScrubResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
+    self, AdoptShardRequest, AdoptShardResponse, AdoptShardsRequest, AdoptShardsResponse, ChangeMembersRequest, ChangeMembersResponse,
+    ChangeShardsRequest, ChangeShardsResponse, CreateReplicaRequest, CreateReplicaResponse, DropReplicaRequest, DropReplicaResponse,
+    DropShardRequest, DropShardResponse, FlushRequest, FlushResponse, ImportRowsRequest, ImportRowsResponse, ListShardsRequest,
+    ListShardsResponse, RaiseLevelRequest, RaiseLevelResponse, ReadShardRequest, ReadShardResponse, RebuildReplicaRequest,
+    RebuildReplicaResponse, ScrubRequest, ScrubResponse, ShardChangeResult, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -110,6 +112,46 @@ impl NodeAdmin for NodeAdminDoor {
         let request = self.admit(request, Action::Operate).await?;
         let version = self.own(request.group_id, Command::DropShard(request)).await?;
         Ok(Response::new(DropShardResponse { version }))
+    }
+
+    async fn change_shards(&self, request: Request<ChangeShardsRequest>) -> Result<Response<ChangeShardsResponse>, Status> {
+        let ChangeShardsRequest { group_id, changes } = self.admit(request, Action::Operate).await?;
+        if changes.len() > limits::CHANGED_AT_ONCE {
+            let limit = format!("at most {}", limits::CHANGED_AT_ONCE);
+            return Err(Error::invalid("changes", limit, changes.len().to_string()).into());
+        }
+        // Proposed at the same moment, they share entries of the log.
+        let changes = changes.into_iter().map(|change| v1::ChangeShard { group_id, change: Some(change) });
+        let done = futures::future::join_all(changes.map(|change| self.own(group_id, Command::ChangeShard(change)))).await;
+        if let Some(Err(error @ Error::Moved { redirect, .. })) = done.first()
+            && redirect.group_id == group_id
+        {
+            // Another node leads: so it is for all of them.
+            return Err(error.clone().into());
+        }
+        let results = done.into_iter().map(|result| match result {
+            Ok(version) => ShardChangeResult { version, error: None },
+            Err(error) => ShardChangeResult { version: 0, error: Some(error.to_proto()) },
+        });
+        Ok(Response::new(ChangeShardsResponse { results: results.collect() }))
+    }
+
+    async fn import_rows(&self, request: Request<ImportRowsRequest>) -> Result<Response<ImportRowsResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let version = self.own(request.group_id, Command::ImportRows(request)).await?;
+        Ok(Response::new(ImportRowsResponse { version }))
+    }
+
+    async fn read_shard(&self, request: Request<ReadShardRequest>) -> Result<Response<ReadShardResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let view = self.group(request.group_id)?.read_barrier(deadline()).await?;
+        Ok(Response::new(view.read_shard(&request)?))
+    }
+
+    async fn list_shards(&self, request: Request<ListShardsRequest>) -> Result<Response<ListShardsResponse>, Status> {
+        let request = self.admit(request, Action::Operate).await?;
+        let view = self.group(request.group_id)?.read_barrier(deadline()).await?;
+        Ok(Response::new(view.list_shards(request)?))
     }
 
     async fn raise_level(&self, request: Request<RaiseLevelRequest>) -> Result<Response<RaiseLevelResponse>, Status> {

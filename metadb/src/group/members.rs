@@ -158,7 +158,7 @@ impl Change {
         let Some(heir) = heirs(seen, this).into_iter().find(|id| voters.contains(id)) else { return Ok(()) };
         transfer(&self.replica, heir, self.deadline).await?;
         let leader = seen.voters.iter().find(|voter| voter.node_id == heir).cloned();
-        let redirect = v1::Redirect { group_id: self.replica.group_id(), leader, epoch: 0 };
+        let redirect = v1::Redirect { group_id: self.replica.group_id(), leader, epoch: 0, ..Default::default() };
         Err(Error::Moved { message: format!("node {heir} leads now, and ends the change"), redirect })
     }
 }

@@ -3,6 +3,7 @@
 //! Invariants: an error that is not [`Error::UnknownOutcome`] means that nothing was done; every queue is bounded and a full one is
 //! [`Error::Exhausted`]; nothing waits past its deadline. Not here: what a command does ([`crate::machine`]), who owns a key range.
 
+mod arrival;
 mod barrier;
 mod compare;
 mod level;
@@ -56,6 +57,7 @@ pub struct Group {
     barrier: barrier::Barrier,
     admission: Admission,
     comparing: Mutex<compare::Told>,
+    arrivals: arrival::Arrivals,
 }
 
 impl Group {
@@ -73,6 +75,7 @@ impl Group {
             answered: Notify::new(),
             changing: Arc::default(),
             comparing: Mutex::default(),
+            arrivals: arrival::Arrivals::default(),
             replica,
         })
     }
@@ -390,7 +393,10 @@ impl Group {
         match self.leader() {
             Some(leader) if leader.node_id != self.node_id => {
                 let message = format!("node {} leads group {}", leader.node_id, self.group_id);
-                Err(Error::Moved { message, redirect: v1::Redirect { group_id: self.group_id, leader: Some(leader), epoch: 0 } })
+                Err(Error::Moved {
+                    message,
+                    redirect: v1::Redirect { group_id: self.group_id, leader: Some(leader), epoch: 0, ..Default::default() },
+                })
             }
             Some(_) | None => Ok(()),
         }

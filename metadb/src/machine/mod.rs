@@ -16,6 +16,7 @@ pub(crate) mod ownership;
 mod remembered;
 mod rules;
 mod seen;
+mod shards;
 mod transact;
 
 pub use crate::read::View;
@@ -30,11 +31,12 @@ use metadb_engine::{COLUMN_FAMILIES, Cf, EngineError, Store, StoreRead, WriteBat
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::{Error, Version, v1};
 use overlay::Overlay;
-use ownership::{Change, Ownership, Range, ShardRow};
+use ownership::{Ownership, Range};
 use prost::Message;
 use remembered::Remembered;
 use rules::Rules;
 use seen::Seen;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A log entry.
@@ -175,6 +177,7 @@ impl Machine {
         let mut run = Run::new(self, seen);
         while !run.overlay.meter.is_full()
             && run.compare.is_none()
+            && run.arrived.is_empty()
             && let Some(entry) = entries.next()
         {
             let asked = entry.asked;
@@ -258,6 +261,8 @@ struct Run<'a> {
     compare: Option<(Cf, Bytes, u64)>,
     /// Whether anybody waits for the entry at hand.
     asked: bool,
+    /// Tenants whose rows arrived in the current entry.
+    arrived: BTreeSet<u64>,
 }
 
 impl<'a> Run<'a> {
@@ -274,6 +279,7 @@ impl<'a> Run<'a> {
             released: Vec::new(),
             compare: None,
             asked: false,
+            arrived: BTreeSet::new(),
         }
     }
 
@@ -311,7 +317,11 @@ impl<'a> Run<'a> {
 
     fn command(&mut self, proposed: Version, command: Command) -> Result<Outcome, EngineError> {
         // What changes nothing that a reader could see has no version.
-        let version = if matches!(command, Command::Compare(_)) { Ok(self.applied.version) } else { self.next_version(proposed) };
+        let version = if matches!(command, Command::Compare(_)) {
+            Ok(self.applied.version)
+        } else {
+            self.next_version(shards::above_fence(&command).max(proposed))
+        };
         Ok(match command {
             Command::Transact(request) => {
                 let outcome = match version.and_then(|version| self.overlay.meter.begin_command().map(|()| version)) {
@@ -324,6 +334,8 @@ impl<'a> Run<'a> {
             Command::AdoptShard(request) => Outcome::Shard(version.and_then(|version| self.adopt(request, version))),
             Command::DropShard(request) => Outcome::Shard(version.and_then(|version| self.release(request, version))),
             Command::Compare(request) => Outcome::Compare(self.compare(request)),
+            Command::ChangeShard(change) => Outcome::Shard(version.and_then(|version| self.change_shard(change, version))),
+            Command::ImportRows(request) => Outcome::Shard(version.and_then(|version| self.import(request, version))),
         })
     }
 
@@ -361,49 +373,6 @@ impl<'a> Run<'a> {
         self.remembered.forget_old(last, version, &mut self.batch);
         self.applied.version = version;
         Ok(version)
-    }
-
-    fn adopt(&mut self, request: v1::AdoptShardRequest, version: Version) -> Result<Version, Error> {
-        self.check_group(request.group_id)?;
-        let range = Range::read(request.range)?;
-        let change = Arc::make_mut(&mut self.ownership).adopt(&range, request.epoch, version)?;
-        Ok(self.write_shards(change, version))
-    }
-
-    fn release(&mut self, request: v1::DropShardRequest, version: Version) -> Result<Version, Error> {
-        self.check_group(request.group_id)?;
-        let range = Range::read(request.range)?;
-        let change = Arc::make_mut(&mut self.ownership).release(&range, request.epoch, request.to_group_id, version)?;
-        if matches!(change, Change::Done(_))
-            && let Some((start, end)) = rows::data::range(self.group_id, range.tenant_id, &range.start, &range.end)
-        {
-            self.batch.delete_range(Cf::Data, start.clone(), end.clone());
-            self.overlay.drop_range(start, end);
-            self.released.push(range);
-        }
-        Ok(self.write_shards(change, version))
-    }
-
-    fn check_group(&self, group_id: u32) -> Result<(), Error> {
-        if group_id == self.group_id {
-            return Ok(());
-        }
-        Err(Error::internal(format!("a command for group {group_id} came to group {}", self.group_id)))
-    }
-
-    fn write_shards(&mut self, change: Change, version: Version) -> Version {
-        let rows: Vec<ShardRow> = match change {
-            Change::Already(since) => return since,
-            Change::Done(rows) => rows,
-        };
-        for (tenant_id, start, shard) in rows {
-            let key = rows::shard::key(self.group_id, tenant_id, &start);
-            match shard {
-                Some(shard) => self.batch.put(Cf::State, key, shard.encode()),
-                None => self.batch.delete(Cf::State, key),
-            }
-        }
-        version
     }
 }
 

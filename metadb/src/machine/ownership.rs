@@ -2,6 +2,10 @@
 //!
 //! Ranges in it never overlap. An epoch only rises: a late request of an earlier epoch changes nothing.
 
+mod changes;
+
+pub(super) use changes::drops;
+
 use crate::rows::shard::{Shard, State};
 use bytes::Bytes;
 use metadb_proto::directory::{DIRECTORY_EPOCH, DIRECTORY_GROUP, DIRECTORY_TENANT};
@@ -21,6 +25,8 @@ type Shards = BTreeMap<Bytes, Shard>;
 pub(crate) struct Ownership {
     group_id: u32,
     tenants: BTreeMap<u64, Shards>,
+    /// How many shards are expected: most often none, and then no request looks for one.
+    expected: usize,
 }
 
 /// A row to write (or, without a shard, to delete): tenant and start.
@@ -53,6 +59,11 @@ impl Range {
         Ok(Range { tenant_id: range.tenant_id, start: range.start, end: range.end })
     }
 
+    /// Whether a key lies in it.
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+        self.start[..] <= *key && is_before_end(key, &self.end)
+    }
+
     fn contains(&self, start: &[u8], shard: &Shard) -> bool {
         self.start[..] <= *start && ends_by(&shard.end, &self.end)
     }
@@ -75,17 +86,28 @@ impl Ownership {
             let shard = Shard { end: Bytes::new(), epoch: DIRECTORY_EPOCH, version: Version::ZERO, state: State::Owned };
             tenants.insert(DIRECTORY_TENANT, BTreeMap::from([(Bytes::new(), shard)]));
         }
-        Ownership { group_id, tenants }
+        Ownership { group_id, tenants, expected: 0 }
     }
 
     /// Takes in a row found in the store.
     pub(crate) fn restore(&mut self, tenant_id: u64, start: Bytes, shard: Shard) {
+        self.insert(tenant_id, start, shard);
+    }
+
+    fn insert(&mut self, tenant_id: u64, start: Bytes, shard: Shard) {
+        self.expected += usize::from(matches!(shard.state, State::Expected { .. }));
         self.tenants.entry(tenant_id).or_default().insert(start, shard);
+    }
+
+    fn remove(&mut self, tenant_id: u64, start: &[u8]) {
+        let removed = self.tenants.get_mut(&tenant_id).and_then(|shards| shards.remove(start));
+        self.expected -= usize::from(removed.is_some_and(|shard| matches!(shard.state, State::Expected { .. })));
     }
 
     /// How many shards are owned.
     pub(crate) fn owned(&self) -> u64 {
-        self.tenants.values().flat_map(BTreeMap::values).map(|shard| u64::from(shard.state == State::Owned)).sum()
+        let is_owned = |shard: &Shard| matches!(shard.state, State::Owned | State::Fenced { .. });
+        self.tenants.values().flat_map(BTreeMap::values).map(|shard| u64::from(is_owned(shard))).sum()
     }
 
     /// Whether anything of a tenant is or was owned.
@@ -101,15 +123,21 @@ impl Ownership {
 
     /// The shard that owns a key, or why none does.
     fn owner(&self, tenant_id: u64, key: &[u8], epoch: u64) -> Result<&Shard, Error> {
-        let Some((_, shard)) = self.find(tenant_id, key) else {
+        let Some((start, shard)) = self.find(tenant_id, key) else {
             if self.knows(tenant_id) {
-                return Err(moved(self.group_id, DIRECTORY_GROUP, 0));
+                return Err(moved(self.group_id, DIRECTORY_GROUP, 0, None));
             }
             return Err(Error::not_found(format!("group {} owns nothing of tenant {tenant_id}", self.group_id)));
         };
         match shard.state {
-            State::Dropped { to } => Err(moved(self.group_id, to.unwrap_or(DIRECTORY_GROUP), shard.epoch)),
-            State::Owned if epoch != 0 && epoch < shard.epoch => Err(moved(self.group_id, self.group_id, shard.epoch)),
+            State::Dropped { to } => Err(moved(self.group_id, to.unwrap_or(DIRECTORY_GROUP), shard.epoch, Some((start, &shard.end)))),
+            State::Fenced { to, epoch } => Err(moved(self.group_id, to, epoch, Some((start, &shard.end)))),
+            State::Expected { .. } => {
+                Err(Error::unavailable(format!("a shard of tenant {tenant_id} is on its way to group {}", self.group_id), RETRY_AFTER))
+            }
+            State::Owned if epoch != 0 && epoch < shard.epoch => {
+                Err(moved(self.group_id, self.group_id, shard.epoch, Some((start, &shard.end))))
+            }
             State::Owned if epoch > shard.epoch => {
                 let message = format!("epoch {epoch} of a shard of tenant {tenant_id} has not reached group {} yet", self.group_id);
                 Err(Error::unavailable(message, RETRY_AFTER))
@@ -132,8 +160,42 @@ impl Ownership {
         Ok(())
     }
 
-    /// Owned shards and marks that reach into a range.
-    fn overlapping(&self, range: &Range) -> Vec<(Bytes, Shard)> {
+    /// Tenant, start and end of every shard that is read and written.
+    #[cfg(madsim)]
+    pub(crate) fn served(&self) -> Vec<(u64, Bytes, Bytes)> {
+        let served = self.after(None).filter(|(_, _, shard)| shard.state == State::Owned);
+        served.map(|(tenant_id, start, shard)| (tenant_id, start.clone(), shard.end.clone())).collect()
+    }
+
+    /// Whether a key lies in a shard whose rows arrive.
+    pub(crate) fn expects(&self, tenant_id: u64, key: &[u8]) -> bool {
+        self.find(tenant_id, key).is_some_and(|(_, shard)| matches!(shard.state, State::Expected { .. }))
+    }
+
+    /// Whether any shard's rows arrive.
+    pub(crate) fn expects_any(&self) -> bool {
+        self.expected > 0
+    }
+
+    /// Whether a range lies in one shard that is here, if only behind a fence.
+    pub(crate) fn holds(&self, range: &Range) -> bool {
+        let found = self.find(range.tenant_id, &range.start);
+        found.is_some_and(|(_, shard)| matches!(shard.state, State::Owned | State::Fenced { .. }) && ends_by(&range.end, &shard.end))
+    }
+
+    /// Shards and marks after one, by tenant and start.
+    pub(crate) fn after(&self, after: Option<(u64, Bytes)>) -> impl Iterator<Item = (u64, &Bytes, &Shard)> {
+        let (tenant_id, start) = after.map_or((0, Bound::Unbounded), |(tenant_id, start)| (tenant_id, Bound::Excluded(start)));
+        let rest = self
+            .tenants
+            .range((Bound::Excluded(tenant_id), Bound::Unbounded))
+            .flat_map(|(tenant_id, shards)| shards.iter().map(|(start, shard)| (*tenant_id, start, shard)));
+        let own = self.tenants.get(&tenant_id).into_iter().flat_map(move |shards| shards.range((start.clone(), Bound::Unbounded)));
+        own.map(move |(start, shard)| (tenant_id, start, shard)).chain(rest)
+    }
+
+    /// Shards and marks that reach into a range.
+    pub(crate) fn overlapping(&self, range: &Range) -> Vec<(Bytes, Shard)> {
         let Some(shards) = self.tenants.get(&range.tenant_id) else { return Vec::new() };
         let before = shards.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(&range.start[..]))).next_back();
         let before = before.filter(|(_, shard)| is_before_end(&range.start, &shard.end));
@@ -154,6 +216,7 @@ impl Ownership {
                     let limit = "a range that overlaps no other shard of the group";
                     return Err(Error::invalid("range", limit, format!("overlaps the shard from {}", hex::encode(&start))));
                 }
+                State::Fenced { .. } | State::Expected { .. } => return Err(under_way(&start)),
                 State::Owned | State::Dropped { .. } if shard.epoch >= epoch => return Err(late(epoch, shard.epoch)),
                 State::Owned | State::Dropped { .. } => {}
             }
@@ -172,12 +235,13 @@ impl Ownership {
                 State::Dropped { .. } if start == range.start && shard.end == range.end && shard.epoch >= epoch => {
                     return Ok(Change::Already(shard.version));
                 }
-                State::Owned if !range.contains(&start, &shard) => {
+                State::Owned | State::Fenced { .. } | State::Expected { .. } if !range.contains(&start, &shard) => {
                     let limit = "a range of whole shards";
                     return Err(Error::invalid("range", limit, format!("cuts the shard from {}", hex::encode(&start))));
                 }
-                State::Owned | State::Dropped { .. } if shard.epoch > epoch => return Err(late(epoch, shard.epoch)),
-                State::Owned | State::Dropped { .. } => {}
+                State::Fenced { epoch: known, .. } if known > epoch => return Err(late(epoch, known)),
+                _ if shard.epoch > epoch => return Err(late(epoch, shard.epoch)),
+                State::Owned | State::Fenced { .. } | State::Expected { .. } | State::Dropped { .. } => {}
             }
         }
         let mark = Shard { end: range.end.clone(), epoch, version, state: State::Dropped { to } };
@@ -195,15 +259,14 @@ impl Ownership {
     /// Cuts a range out of whatever reaches into it.
     pub(crate) fn carve(&mut self, range: &Range) -> Vec<ShardRow> {
         let overlapping = self.overlapping(range);
-        let shards = self.tenants.entry(range.tenant_id).or_default();
         let mut rows = Vec::new();
         for (start, shard) in overlapping {
-            shards.remove(&start);
+            self.remove(range.tenant_id, &start);
             rows.push((range.tenant_id, start.clone(), None));
             let left = (start < range.start).then(|| (start, Shard { end: range.start.clone(), ..shard.clone() }));
             let right = (!ends_by(&shard.end, &range.end)).then(|| (range.end.clone(), shard));
             for (start, rest) in left.into_iter().chain(right) {
-                shards.insert(start.clone(), rest.clone());
+                self.insert(range.tenant_id, start.clone(), rest.clone());
                 rows.push((range.tenant_id, start, Some(rest)));
             }
         }
@@ -211,9 +274,15 @@ impl Ownership {
     }
 }
 
-fn moved(from: u32, to: u32, epoch: u64) -> Error {
+/// `of`: the start and the end of the keys that moved, if that is known.
+fn moved(from: u32, to: u32, epoch: u64, of: Option<(&Bytes, &Bytes)>) -> Error {
     let message = if to == from { format!("the shard is at epoch {epoch} now") } else { format!("group {from} does not own the range") };
-    Error::Moved { message, redirect: v1::Redirect { group_id: to, leader: None, epoch } }
+    let keys = of.map(|(start, end)| Box::new(v1::KeySpan { start: start.clone(), end: end.clone() }));
+    Error::Moved { message, redirect: v1::Redirect { group_id: to, leader: None, epoch, keys } }
+}
+
+fn under_way(start: &[u8]) -> Error {
+    Error::Conflict { message: format!("the shard from {} is being moved", hex::encode(start)) }
 }
 
 fn late(epoch: u64, known: u64) -> Error {

@@ -2,6 +2,7 @@
 
 use super::operation::{Transaction, stamped_key};
 use super::{Refusal, Run};
+use crate::rows::change::Change;
 use bytes::Bytes;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::v1::{self, condition, operation};
@@ -17,23 +18,38 @@ impl Run<'_> {
             return Ok(outcome);
         }
         self.check_ownership(header, request, version)?;
-        let outcome = match self.failed_condition(header.tenant_id, &request.conditions)? {
-            Some((index, actual)) if !planted::is(Bug::ConditionIsNotChecked) => v1::TransactResponse {
-                committed: false,
-                version: version.0,
-                results: Vec::new(),
-                failed_condition: u32::try_from(index).unwrap_or(u32::MAX),
-                actual,
-            },
+        self.check_arrivals(header.tenant_id)?;
+        let (outcome, keys) = match self.failed_condition(header.tenant_id, &request.conditions)? {
+            Some((index, actual)) if !planted::is(Bug::ConditionIsNotChecked) => {
+                let failed_condition = u32::try_from(index).unwrap_or(u32::MAX);
+                (v1::TransactResponse { committed: false, version: version.0, results: Vec::new(), failed_condition, actual }, Vec::new())
+            }
             Some(_) | None => self.commit(header.tenant_id, &request.operations, version)?,
         };
-        if !header.request_id.is_empty() {
-            self.remembered.keep(version, header.tenant_id, &header.request_id, &outcome, &mut self.batch);
+        let request_id = header.request_id.clone();
+        if !request_id.is_empty() {
+            self.remembered.keep(version, header.tenant_id, &request_id, &outcome, &mut self.batch);
+        }
+        if !keys.is_empty() || !request_id.is_empty() {
+            self.note_change(&Change { version, tenant_id: header.tenant_id, request_id, keys });
         }
         Ok(outcome)
     }
 
-    fn commit(&mut self, tenant_id: u64, operations: &[v1::Operation], version: Version) -> Result<v1::TransactResponse, Refusal> {
+    fn note_change(&mut self, change: &Change) {
+        if !self.changes.has_room(change) {
+            self.close_changes();
+        }
+        self.changes.add(change);
+    }
+
+    /// The outcome, and the keys that were touched.
+    fn commit(
+        &mut self,
+        tenant_id: u64,
+        operations: &[v1::Operation],
+        version: Version,
+    ) -> Result<(v1::TransactResponse, Vec<Bytes>), Refusal> {
         let mut writes = Transaction::new(self.group_id, tenant_id, version, &mut self.overlay);
         let lost = usize::from(planted::is(Bug::TransactionIsTorn) && operations.len() > 1 && version.unix_ms().is_multiple_of(5));
         let done = operations[..operations.len() - lost].iter().map(|operation| writes.perform(operation));
@@ -47,13 +63,7 @@ impl Run<'_> {
             }
         };
         self.overlay.commit(version, &mut self.batch);
-        if !keys.is_empty() {
-            if !self.changes.has_room(&keys) {
-                self.close_changes();
-            }
-            self.changes.add(version, tenant_id, &keys);
-        }
-        Ok(v1::TransactResponse { committed: true, version: version.0, results, failed_condition: 0, actual: None })
+        Ok((v1::TransactResponse { committed: true, version: version.0, results, failed_condition: 0, actual: None }, keys))
     }
 
     /// Whether the group owns all that a transaction reads or writes. The header's epoch is that of the first shard named.

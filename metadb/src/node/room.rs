@@ -9,7 +9,7 @@ use crate::command::Command;
 use metadb_engine::disk::Space;
 use metadb_proto::Error;
 use metadb_proto::directory::DIRECTORY_TENANT;
-use metadb_proto::v1::{self, operation};
+use metadb_proto::v1::{self, operation, shard_change};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -94,6 +94,19 @@ pub fn takes(room: Room, command: &Command) -> bool {
         }
         (room, Command::AdoptShard(_)) => room == Room::Low,
         (Room::Low | Room::Out, Command::Compare(_)) => false,
+        // No rows are taken in; what ends a move, either way, is.
+        (_, Command::ImportRows(request)) => request.rows.is_empty(),
+        (room, Command::ChangeShard(v1::ChangeShard { change, .. })) => match change.as_ref().and_then(|change| change.change.as_ref()) {
+            Some(shard_change::Change::Expect(_)) | None => false,
+            Some(shard_change::Change::Split(_) | shard_change::Change::Merge(_)) => room == Room::Low,
+            Some(
+                shard_change::Change::TakeOver(_)
+                | shard_change::Change::Decline(_)
+                | shard_change::Change::Fence(_)
+                | shard_change::Change::Lift(_)
+                | shard_change::Change::HandOver(_),
+            ) => true,
+        },
     }
 }
 

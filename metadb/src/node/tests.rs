@@ -304,6 +304,7 @@ fn log_that_a_cut_transfer_held_goes_even_if_nothing_is_written_any_more() {
     }
     hosts[behind].start();
     until("a transfer", || (hosts[behind].node().snapshots().received_bytes > 0).then_some(()));
+    let cut = Instant::now();
     hosts[behind].kill();
     let sender =
         hosts.iter().find(|host| host.life.as_ref().is_some_and(|(_, node)| node.snapshots().sent_bytes > 0)).expect("who sent it");
@@ -311,7 +312,8 @@ fn log_that_a_cut_transfer_held_goes_even_if_nothing_is_written_any_more() {
     write(&hosts, 70..90);
     let node = sender.node();
     sender.run(async move { node.flush().await }).expect("flushes");
-    assert_eq!(sender.group().status().purged_index, held, "the follower may come back for the rest");
+    let kept = sender.group().status().purged_index == held;
+    assert!(kept || cut.elapsed() > slow.keep_idle, "the follower may come back for the rest");
     until("a purge", || (sender.group().status().purged_index > held + 15).then_some(()));
 }
 
@@ -430,7 +432,8 @@ fn members_grow_and_leadership_is_handed_over() {
     write(&hosts, 10..20);
     let group = hosts[0].group();
     hosts[0].run(async move { group.transfer_leader(3, soon()).await }).expect("handed over");
-    assert_eq!(leader(&hosts), 2);
+    // The old leader may not have heard of it yet.
+    until("the one that was asked for leads alone", || (!hosts[0].group().is_leader() && leader(&hosts) == 2).then_some(()));
     write(&hosts, 20..25);
     // A graceful stop of the leader leaves no gap of an election.
     hosts[2].stop();

@@ -136,6 +136,9 @@ pub(crate) struct Applier {
     progress: Arc<Progress>,
     slices: Arc<Slices>,
     alive: Arc<()>,
+    /// What was told last of what the group owns.
+    #[cfg(madsim)]
+    told_ownership: Option<Arc<crate::machine::ownership::Ownership>>,
 }
 
 impl Applier {
@@ -168,6 +171,8 @@ impl Applier {
             progress: Arc::new(progress),
             slices,
             alive: Arc::default(),
+            #[cfg(madsim)]
+            told_ownership: None,
         })
     }
 
@@ -225,7 +230,13 @@ impl Applier {
         assert_eq!(outcomes.len(), responders.len(), "the machine answers every entry");
         self.progress.note_applied(point);
         #[cfg(madsim)]
-        probe::tell(self.group_id, || probe::Did::Applied { entries });
+        {
+            probe::tell(self.group_id, || probe::Did::Applied { entries });
+            let view = self.machine.view();
+            if let Some(shards) = view.owned_since(&mut self.told_ownership) {
+                probe::tell(self.group_id, || probe::Did::Owns { version: view.version().0, shards });
+            }
+        }
         let ended = Instant::now();
         HANDLES.apply.record(ended - began);
         for (responder, outcome) in responders.into_iter().zip(outcomes) {

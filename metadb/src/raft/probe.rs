@@ -3,6 +3,7 @@
 
 use super::codec::encode_entry;
 use super::{Entry, Vote};
+use bytes::Bytes;
 use metadb_proto::seam::simulated;
 use openraft::EntryPayload;
 use std::cell::{Cell, RefCell};
@@ -77,6 +78,13 @@ pub enum Did {
     Applied {
         /// The entries.
         entries: Vec<Written>,
+    },
+    /// What the group owns changed.
+    Owns {
+        /// The version of the state that says so.
+        version: u64,
+        /// Tenant, start and end of every shard that the group reads and writes.
+        shards: Vec<(u64, Bytes, Bytes)>,
     },
     /// Somebody asks for the index that a read must see.
     Asked {

@@ -512,7 +512,7 @@ fn forwarded(group_id: u32, forward: ForwardToLeader<Types>) -> Error {
         (ForwardReason::LeadershipTransfer, _, _) => retry("leadership is being handed over"),
         (ForwardReason::NotLeader, Some(node_id), Some(member)) => {
             let leader = v1::NodeRef { node_id, address: member.address };
-            let redirect = v1::Redirect { group_id, leader: Some(leader), epoch: 0 };
+            let redirect = v1::Redirect { group_id, leader: Some(leader), epoch: 0, ..Default::default() };
             Error::Moved { message: format!("node {node_id} leads group {group_id}"), redirect }
         }
         (ForwardReason::NotLeader, _, _) => retry("no leader is known"),

@@ -11,6 +11,7 @@ mod hot;
 mod live;
 mod multi_get;
 mod scan;
+mod shard;
 mod walk;
 
 pub(crate) use hot::HotRows;
@@ -26,6 +27,7 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Suggested wait where a replica can't answer now.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -36,6 +38,8 @@ pub struct View {
     store: Arc<dyn Store>,
     version: AtomicU64,
     ownership: RwLock<Arc<Ownership>>,
+    /// Told when what the group owns has changed.
+    changed: Notify,
     hot: HotRows,
     retired: AtomicBool,
 }
@@ -53,6 +57,7 @@ impl View {
             store,
             version: AtomicU64::new(version.0),
             ownership: RwLock::new(ownership),
+            changed: Notify::new(),
             hot: HotRows::default(),
             retired: AtomicBool::new(false),
         }
@@ -192,6 +197,36 @@ impl View {
 
     pub(crate) fn set_ownership(&self, ownership: Arc<Ownership>) {
         *self.ownership.write() = ownership;
+        self.changed.notify_waiters();
+    }
+
+    /// The shards that are read and written here, if that may have changed since this was last asked.
+    #[cfg(madsim)]
+    pub(crate) fn owned_since(&self, last: &mut Option<Arc<Ownership>>) -> Option<Vec<(u64, Bytes, Bytes)>> {
+        let now = self.ownership();
+        let is_new = last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &now));
+        *last = Some(Arc::clone(&now));
+        is_new.then(|| now.served())
+    }
+
+    /// Whether a key lies in a shard whose rows arrive.
+    pub(crate) fn expects(&self, tenant_id: u64, key: &[u8]) -> bool {
+        let ownership = self.ownership.read();
+        ownership.expects_any() && ownership.expects(tenant_id, key)
+    }
+
+    /// Waits until a key lies in no shard whose rows arrive.
+    pub(crate) async fn until_arrived(&self, tenant_id: u64, key: &[u8]) {
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            // Before the look, so that no change slips in between.
+            changed.as_mut().enable();
+            if !self.expects(tenant_id, key) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn set_version(&self, version: Version) {

@@ -5,10 +5,10 @@
 //! | column family | key | value | record |
 //! | --- | --- | --- | --- |
 //! | data | group u32, tenant u64, escaped key, !version u64 | 1 and the value; 0: deleted | [`data`] |
-//! | changes | group u32, version u64 | which keys of which tenant the commits of an entry touched | [`change`] |
+//! | changes | group u32, version u64 | which keys the requests of an entry touched, and their ids | [`change`] |
 //! | state | group u32, [`kind::APPLIED`] | position, membership, version | [`applied`] |
-//! | state | group u32, [`kind::SHARD`], tenant u64, escaped start | a shard owned, or where it went | [`shard`] |
-//! | state | group u32, [`kind::REQUEST`], generation u64, request id, tenant u64 | the first outcome | [`request`] |
+//! | state | group u32, [`kind::SHARD`], tenant u64, escaped start | a shard owned, or on its way, or where it went | [`shard`] |
+//! | state | group u32, [`kind::REQUEST`], generation u64, tenant u64, request id | the first outcome | [`request`] |
 //! | state | group u32, [`kind::COMPARISON`] | how far the comparison of the replicas' states is | [`comparison`] |
 //!
 //! Kinds from 0xfe on belong to the node, not to the group's state (`raft::snapshot`). Bytes that don't decode are

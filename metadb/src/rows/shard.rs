@@ -1,4 +1,5 @@
-//! A shard: `group u32, kind, tenant u64, escaped start` → format, state, epoch, version, where it went, end.
+//! A shard: `group u32, kind, tenant u64, escaped start` → format, state, epoch, version, the other group, end. A fenced shard has the epoch
+//! of its move before the end, an expected one the version that its rows reach.
 
 use super::{Fields, corrupt, escape, kind, state_prefix, successor};
 use bytes::Bytes;
@@ -9,12 +10,28 @@ const FORMAT: u8 = 1;
 const STATE_OWNED: u8 = 1;
 const STATE_DROPPED: u8 = 2;
 const STATE_DROPPED_TO: u8 = 3;
+const STATE_FENCED: u8 = 4;
+const STATE_EXPECTED: u8 = 5;
 
 /// Whether the group owns a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It does.
     Owned,
+    /// It does, but the shard is neither read nor written: a move to another group is at its end.
+    Fenced {
+        /// The group that takes it over.
+        to: u32,
+        /// The epoch that the shard has there.
+        epoch: u64,
+    },
+    /// Not yet: its rows arrive.
+    Expected {
+        /// The group that owns it meanwhile.
+        from: u32,
+        /// Up to this version all rows are here.
+        through: Version,
+    },
     /// No longer: a forwarding mark.
     Dropped {
         /// The group that has it now, if that is known.
@@ -70,16 +87,19 @@ impl Shard {
     /// The row's value.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let (state, to) = match self.state {
-            State::Owned => (STATE_OWNED, 0),
-            State::Dropped { to: None } => (STATE_DROPPED, 0),
-            State::Dropped { to: Some(to) } => (STATE_DROPPED_TO, to),
+        let (state, other, more) = match self.state {
+            State::Owned => (STATE_OWNED, 0, None),
+            State::Dropped { to: None } => (STATE_DROPPED, 0, None),
+            State::Dropped { to: Some(to) } => (STATE_DROPPED_TO, to, None),
+            State::Fenced { to, epoch } => (STATE_FENCED, to, Some(epoch)),
+            State::Expected { from, through } => (STATE_EXPECTED, from, Some(through.0)),
         };
-        let mut out = Vec::with_capacity(22 + self.end.len());
+        let mut out = Vec::with_capacity(30 + self.end.len());
         out.extend_from_slice(&[FORMAT, state]);
         out.extend_from_slice(&self.epoch.to_be_bytes());
         out.extend_from_slice(&self.version.0.to_be_bytes());
-        out.extend_from_slice(&to.to_be_bytes());
+        out.extend_from_slice(&other.to_be_bytes());
+        out.extend(more.map(u64::to_be_bytes).into_iter().flatten());
         out.extend_from_slice(&self.end);
         out.into()
     }
@@ -97,11 +117,13 @@ impl Shard {
             let state = fields.u8()?;
             let epoch = fields.u64()?;
             let version = Version(fields.u64()?);
-            let to = fields.u32()?;
+            let other = fields.u32()?;
             let state = match state {
                 STATE_OWNED => State::Owned,
                 STATE_DROPPED => State::Dropped { to: None },
-                STATE_DROPPED_TO => State::Dropped { to: Some(to) },
+                STATE_DROPPED_TO => State::Dropped { to: Some(other) },
+                STATE_FENCED => State::Fenced { to: other, epoch: fields.u64()? },
+                STATE_EXPECTED => State::Expected { from: other, through: Version(fields.u64()?) },
                 _ => return None,
             };
             Some(Shard { end: Bytes::copy_from_slice(fields.rest()), epoch, version, state })

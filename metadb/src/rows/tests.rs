@@ -38,20 +38,31 @@ fn a_data_row() {
 
 #[test]
 fn a_change_row() {
-    let change = |version, key| change::Change { version: Version(version), tenant_id: 7, keys: vec![Bytes::from_static(key)] };
+    let change = |version, id, keys: &[&'static [u8]]| change::Change {
+        version: Version(version),
+        tenant_id: 7,
+        request_id: Bytes::from_static(id),
+        keys: keys.iter().copied().map(Bytes::from_static).collect(),
+    };
     let mut changes = change::Changes::default();
     assert_eq!(changes.take(3), None);
-    changes.add(Version(4), 7, &[Bytes::from_static(b"k")]);
-    changes.add(Version(5), 7, &[Bytes::from_static(b"lm")]);
-    let (key, row) = changes.take(3).expect("two commits");
+    changes.add(&change(4, b"", &[b"k"]));
+    changes.add(&change(5, b"id", &[b"lm"]));
+    changes.add(&change(6, b"j", &[]));
+    let (key, row) = changes.take(3).expect("three requests");
     assert_eq!(changes.take(3), None);
-    assert_eq!(hex::encode(key), "000000030000000000000005");
-    let first = "0000000000000004000000000000000700000001000000016b";
-    assert_eq!(hex::encode(&row), "02".to_owned() + first + "0000000000000005000000000000000700000001000000026c6d");
-    assert_eq!(change::decode(&row).expect("well formed"), [change(4, b"k"), change(5, b"lm")]);
+    assert_eq!(hex::encode(&key), "000000030000000000000006");
+    assert_eq!(change::version_of(&key).expect("well formed"), Version(6));
+    is_corrupt(change::version_of(&key[..11]));
+    let first = "000000000000000400000000000000070000000001000000016b";
+    let second = "00000000000000050000000000000007026964".to_owned() + "00000001000000026c6d";
+    let third = "00000000000000060000000000000007016a00000000";
+    assert_eq!(hex::encode(&row), "03".to_owned() + first + &second + third);
+    assert_eq!(change::decode(&row).expect("well formed"), [change(4, b"", &[b"k"]), change(5, b"id", &[b"lm"]), change(6, b"j", &[])]);
     for end in 0..row.len() {
         // Cut between commits it is a row too.
-        assert_eq!(change::decode(&row.slice(..end)).is_ok(), end == 1 + first.len() / 2, "cut at {end}");
+        let between = [first.len(), first.len() + second.len()].map(|hex| 1 + hex / 2);
+        assert_eq!(change::decode(&row.slice(..end)).is_ok(), between.contains(&end), "cut at {end}");
     }
     is_corrupt(change::decode(&Bytes::from_static(b"\x01")));
 }
@@ -59,13 +70,15 @@ fn a_change_row() {
 #[test]
 fn a_change_row_is_bounded_and_a_large_commit_has_its_own() {
     let key = Bytes::from(vec![b'k'; 4096]);
-    let large = vec![key.clone(); change::ROW_BYTES / 4096 + 1];
+    let change =
+        |version, keys| change::Change { version: Version(version), tenant_id: 7, request_id: Bytes::new(), keys: vec![key.clone(); keys] };
+    let large = change(0, change::ROW_BYTES / 4096 + 1);
     let mut changes = change::Changes::default();
     assert!(changes.has_room(&large), "alone it has a place");
     let mut commits = 0;
-    while changes.has_room(std::slice::from_ref(&key)) {
+    while changes.has_room(&change(commits, 1)) {
         commits += 1;
-        changes.add(Version(commits), 7, std::slice::from_ref(&key));
+        changes.add(&change(commits, 1));
     }
     assert!(!changes.has_room(&large));
     let (_, row) = changes.take(3).expect("many commits");
@@ -93,6 +106,8 @@ fn a_shard_row() {
         (shard::State::Owned, "01010000000000000002000000000000000500000000"),
         (shard::State::Dropped { to: None }, "01020000000000000002000000000000000500000000"),
         (shard::State::Dropped { to: Some(9) }, "01030000000000000002000000000000000500000009"),
+        (shard::State::Fenced { to: 9, epoch: 3 }, "010400000000000000020000000000000005000000090000000000000003"),
+        (shard::State::Expected { from: 9, through: Version(4) }, "010500000000000000020000000000000005000000090000000000000004"),
     ];
     for (state, bytes) in states {
         let encoded = row(state).encode();
@@ -110,8 +125,15 @@ fn a_shard_row() {
 #[test]
 fn a_request_row() {
     let id = [0xab; 16];
-    let expected = "0000000302".to_owned() + "0000000000000004" + &"ab".repeat(16) + "0000000000000007";
-    assert_eq!(hex::encode(request::key(3, 4, 7, &id)), expected);
+    let expected = "0000000302".to_owned() + "0000000000000004" + "0000000000000007" + &"ab".repeat(16);
+    let key = request::key(3, 4, 7, &id);
+    assert_eq!(hex::encode(&key), expected);
+    assert_eq!(request::id_of(&key).expect("well formed"), Bytes::copy_from_slice(&id));
+    let (start, end) = request::of_tenant(3, 4, 7);
+    assert!(key >= start && key < end);
+    assert!(
+        [request::key(3, 4, 8, &[]), request::key(3, 5, 7, &id), request::key(3, 4, 6, &id)].iter().all(|key| *key < start || *key >= end)
+    );
     let outcome = v1::TransactResponse { committed: true, version: 5, ..Default::default() };
     let row = request::encode(&outcome);
     assert_eq!(hex::encode(&row), "0108011005");
@@ -169,7 +191,7 @@ proptest! {
     #[test]
     fn stored_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         let bytes = Bytes::from(bytes);
-        let _ = (change::decode(&bytes), applied::Applied::decode(&bytes), shard::Shard::decode(&bytes));
-        let _ = (request::decode(&bytes), data::split(&bytes), data::key_of(&bytes), shard::read_key(&bytes), escape::read(&bytes));
+        let _ = (change::decode(&bytes), change::version_of(&bytes), applied::Applied::decode(&bytes), shard::Shard::decode(&bytes));
+        let _ = (request::decode(&bytes), request::id_of(&bytes), data::split(&bytes), data::key_of(&bytes), shard::read_key(&bytes), escape::read(&bytes));
     }
 }

@@ -8,6 +8,7 @@ mod nodes;
 mod safety;
 mod scrub;
 mod settings;
+mod shards;
 mod status;
 mod tenants;
 
@@ -16,6 +17,8 @@ pub use membership::{Membership, Wish};
 pub use names::check_tenant_name;
 pub use safety::Obstacle;
 pub use settings::{Change, Changed, REASON_BYTES, SETTINGS};
+pub(crate) use shards::Ended;
+pub use shards::{CHANGES_AT_ONCE, ShardOrder, Wanted};
 pub use status::{ClusterStatus, GroupView, NodeView, ReplicaView, group_views};
 
 use crate::admin;

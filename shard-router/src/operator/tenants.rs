@@ -204,6 +204,9 @@ impl Operator {
     /// whoever goes on after a deadline or a crash comes further; the tenant's record goes last, for it says that there is something to do.
     pub(crate) async fn finish_delete(&self, tenant: &TenantRecord, until: Instant) -> Result<(), Error> {
         let tenant_id = tenant.tenant_id;
+        if self.cancel_changes(tenant_id).await? > 0 {
+            return Err(Error::unavailable("its shards are being changed; that is taken back first", Duration::from_millis(200)));
+        }
         for shards in self.shards(tenant_id).await?.chunks(DROPS_AT_ONCE) {
             futures::future::try_join_all(shards.iter().map(|shard| self.drop_shard(shard, until))).await?;
             let keys = shards.iter().map(|shard| operation::delete(directory::shard_key(tenant_id, &shard.start)));

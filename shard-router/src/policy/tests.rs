@@ -3,7 +3,7 @@
 use super::*;
 
 fn redirect(leader: bool, group_id: u32) -> v1::Redirect {
-    v1::Redirect { group_id, leader: leader.then(|| v1::NodeRef { node_id: 2, address: "b:1".into() }), epoch: 4 }
+    v1::Redirect { group_id, leader: leader.then(|| v1::NodeRef { node_id: 2, address: "b:1".into() }), epoch: 4, ..Default::default() }
 }
 
 fn all_errors() -> Vec<Error> {
@@ -25,6 +25,8 @@ fn all_errors() -> Vec<Error> {
     ];
     for (leader, group) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
         errors.push(Error::Moved { message: message(), redirect: redirect(leader, group) });
+        let of_keys = v1::Redirect { keys: Some(Box::default()), ..redirect(leader, group) };
+        errors.push(Error::Moved { message: message(), redirect: of_keys });
     }
     errors
 }
@@ -65,7 +67,11 @@ fn every_case(mut check: impl FnMut(&Attempt<'_>, &Verdict)) {
 fn no_wait_goes_past_the_deadline() {
     every_case(|attempt, verdict| match &verdict.decision {
         Decision::GiveUp { .. } => {}
-        decision @ (Decision::RetryHere { .. } | Decision::GoTo { .. } | Decision::TryAnother { .. } | Decision::Refresh { .. }) => {
+        decision @ (Decision::RetryHere { .. }
+        | Decision::GoTo { .. }
+        | Decision::Follow { .. }
+        | Decision::TryAnother { .. }
+        | Decision::Refresh { .. }) => {
             assert!(wait_of(decision) < attempt.time_left, "{attempt:?} {verdict:?}");
         }
     });
@@ -91,8 +97,20 @@ fn who_is_told_to_slow_down_waits_as_long_as_told() {
         match &verdict.decision {
             Decision::RetryHere { after } => assert!(attempt.may_repeat && after >= retry_after, "{attempt:?} {verdict:?}"),
             Decision::GiveUp { .. } => {}
-            other @ (Decision::GoTo { .. } | Decision::TryAnother { .. } | Decision::Refresh { .. }) => panic!("{attempt:?} {other:?}"),
+            other @ (Decision::GoTo { .. } | Decision::Follow { .. } | Decision::TryAnother { .. } | Decision::Refresh { .. }) => {
+                panic!("{attempt:?} {other:?}")
+            }
         }
+    });
+}
+
+#[test]
+fn what_a_group_says_of_its_keys_is_followed_and_nothing_else_is() {
+    every_case(|attempt, verdict| {
+        let says = matches!(attempt.failure, Failure::Answered(Error::Moved { redirect, .. }) if redirect.keys.is_some() && redirect.leader.is_none());
+        let follows = matches!(verdict.decision, Decision::Follow { .. });
+        let gives_up = matches!(verdict.decision, Decision::GiveUp { .. });
+        assert_eq!(follows, says && attempt.group_id.is_some() && !gives_up, "{attempt:?} {verdict:?}");
     });
 }
 

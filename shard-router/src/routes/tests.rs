@@ -55,3 +55,49 @@ fn the_number_of_tenants_is_bounded() {
         assert!(map.tenant(tenant).is_some());
     }
 }
+
+#[test]
+fn what_a_group_says_of_a_range_is_believed_unless_something_later_is_known() {
+    let at = |epoch, place| Place { epoch, ..place };
+    let routes = TenantRoutes::new(vec![place("", "g", 1), at(5, place("g", "p", 2)), place("p", "", 1)], 1);
+    let learnt = routes.with(&at(4, place("c", "", 9)), 7);
+    let expected = [place("", "c", 1), at(4, place("c", "g", 9)), at(5, place("g", "p", 2)), at(4, place("p", "", 9))];
+    assert_eq!((learnt.shards, learnt.generation), (expected.to_vec(), 7));
+    assert_eq!(routes.with(&at(5, place("", "", 9)), 7).only().and_then(|only| only.group_id), Some(9));
+}
+
+mod tiles {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bound() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["", "a", "b", "c", "d", "e"]).prop_map(str::to_owned)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_learnt_every_key_has_one_shard_with_the_highest_epoch_told(
+            told in prop::collection::vec((bound(), bound(), 1..9_u32, 1..9_u64), 0..12)
+        ) {
+            let mut routes = TenantRoutes::new(vec![Place::whole(Some(0), 0)], 1);
+            let told: Vec<Place> = told
+                .into_iter()
+                .filter(|(start, end, ..)| end.is_empty() || start < end)
+                .map(|(start, end, group, epoch)| Place { epoch, ..place(&start, &end, group) })
+                .collect();
+            for place in &told {
+                routes = routes.with(place, 2);
+            }
+            let mut end = Bytes::new();
+            for (number, shard) in routes.shards.iter().enumerate() {
+                prop_assert!(shard.start == end && (number == 0 || !end.is_empty()), "a gap or an overlap at {shard:?}");
+                end = shard.end.clone();
+            }
+            prop_assert!(end.is_empty());
+            for key in ["", "a", "aa", "b", "c", "d", "e", "f"] {
+                let highest = told.iter().filter(|place| place.holds(key.as_bytes())).map(|place| place.epoch).max().unwrap_or(0);
+                prop_assert_eq!(routes.at(key.as_bytes()).map(|place| place.epoch), Ok(highest));
+            }
+        }
+    }
+}

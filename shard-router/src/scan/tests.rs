@@ -17,7 +17,7 @@ fn a_shard_split_since_is_asked_anew_from_where_the_page_ended() {
     let scan = Scan::default();
     let cursor =
         Cursor { start: "g\0".into(), end: Bytes::new(), part_start: Bytes::new(), part_end: Bytes::new(), continuation: "said".into() };
-    let part = Part { scan: &scan, cursor: &cursor, limit: 0 };
+    let part = Part { scan: &scan, cursor: &cursor, limit: 0, first: None };
     let whole = Place::whole(Some(1), 1);
     assert_eq!(part.of(&whole), (Bytes::new(), Bytes::new(), "said".into()));
     let split = Place { start: "c".into(), end: "m".into(), group_id: Some(1), epoch: 2 };

@@ -15,6 +15,7 @@ use metadb_proto::settings::{Labels, Settings};
 use metadb_proto::{Principal, v1};
 use parking_lot::Mutex;
 use shard_router::credentials::DirectoryAuthenticator;
+use shard_router::mover::Mover;
 use shard_router::operator::Operator;
 use shard_router::reconcile::Reconciler;
 use shard_router::settings::{Follower, Keep};
@@ -204,8 +205,8 @@ impl Machine {
         let address = self.address.parse().expect("an address of ours");
         tokio::task::spawn_local(Arc::clone(&self).await_condemnation(Arc::clone(&node)));
         let settings = node.config().settings.clone();
-        tokio::task::spawn_local(Follower::new(router.clone(), settings, self.kept_settings.clone()).run());
-        tokio::task::spawn_local(Arc::clone(&self).work(identity, Operator::new(router), node.node_ref()));
+        tokio::task::spawn_local(Follower::new(router.clone(), settings.clone(), self.kept_settings.clone()).run());
+        tokio::task::spawn_local(Arc::clone(&self).work(identity, Operator::new(router), node.node_ref(), settings));
         serving.serve(address).await.expect("the simulated port is free");
     }
 
@@ -301,13 +302,15 @@ impl Machine {
     }
 
     /// Brings the node into the cluster, then reconciles for as long as it lives.
-    async fn work(self: Arc<Self>, identity: Identity, operator: Operator, node: v1::NodeRef) {
+    async fn work(self: Arc<Self>, identity: Identity, operator: Operator, node: v1::NodeRef, settings: Settings) {
         let replicas = u32::try_from(self.seeds.len()).expect("few machines");
         // The door is open already: an operator may come before the cluster is made.
         crate::workload::think(CLAIM).await;
         identity.announce(&self.address, replicas, &operator).await;
         self.trace.event(format_args!("node {} is announced", identity.node_id));
-        Box::pin(Reconciler::new(operator, node).run()).await;
+        let mover = Mover::new(operator.clone(), node.clone(), settings);
+        let reconciler = Reconciler::new(operator, node);
+        Box::pin(async { tokio::join!(reconciler.run(), mover.run()) }).await;
     }
 
     fn router(&self, node_id: u64, local: Option<Local>) -> Router {

@@ -12,6 +12,7 @@ pub mod lists;
 pub mod once;
 pub mod registers;
 pub mod settings;
+pub mod shards;
 pub mod tree;
 
 use crate::planted::Planted;

@@ -65,6 +65,8 @@ registry! {
     COMPARE_BYTES_PER_S: u64 = "compare.bytes_per_s", integer(4 << 10, 1 << 30, "bytes/s"), Value::Integer(4 << 20), Nodes;
     /// How long after a group began to compare the states of its replicas it begins again; 0: it does not compare them.
     COMPARE_INTERVAL_S: u64 = "compare.interval_s", integer(0, 10 * 365 * 86_400, "s"), Value::Integer(86_400), Nodes;
+    /// How much all moves of shards together may copy in a second; 0: as much as the disks allow.
+    SHARDS_MOVE_MIB_PER_S: u64 = "shards.move_mib_per_s", integer(0, 65_536, "MiB/s"), Value::Integer(64), Nodes;
     /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
     SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
     /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.
