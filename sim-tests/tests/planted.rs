@@ -38,7 +38,7 @@ fn what_counts_before_it_is_on_disk_is_caught() {
 #[test]
 fn reads_that_may_be_old_are_caught() {
     caught(Planted::Server(Bug::ReadWithoutLease), 4);
-    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 36);
+    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 80);
     caught(Planted::Server(Bug::ReadBeforeApplied), 4);
     caught(Planted::Server(Bug::RestartVotesAtOnce), 36);
     caught(Planted::Server(Bug::StalenessIsNotBounded), 9);

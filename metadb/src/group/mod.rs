@@ -272,6 +272,12 @@ impl Group {
         members::transfer(&self.replica, node_id, deadline).await
     }
 
+    /// Whether requests wait here for the next leader.
+    #[cfg(test)]
+    pub(crate) fn hands_over(&self) -> bool {
+        self.replica.is_handing_over()
+    }
+
     /// Shows the other replicas that their leader lives.
     pub(crate) async fn beat(&self) {
         self.replica.beat().await;

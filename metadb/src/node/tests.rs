@@ -274,6 +274,25 @@ fn a_follower_behind_the_purged_log_gets_a_snapshot() {
 }
 
 #[test]
+fn a_candidate_that_is_asked_to_hand_over_leads_like_any_other() {
+    let mut hosts = cluster(3);
+    write(&hosts, 0..10);
+    let old = leader(&hosts);
+    let others: Vec<_> = (0..3).filter(|at| *at != old).map(|at| (hosts[at].node_id, hosts[at].group())).collect();
+    hosts[old].kill();
+    // Each is asked to lead all the while in which nobody knows who does.
+    let next = until("another leader", || {
+        for (at, group) in others.iter().map(|(id, group)| (id, Arc::clone(group))) {
+            let (host, id) = (hosts.iter().find(|host| host.node_id == *at).expect("alive"), *at);
+            drop(host.run(async move { group.transfer_leader(id, Instant::now() + Duration::from_millis(20)).await }));
+        }
+        others.iter().find(|(_, group)| group.is_leader())
+    });
+    assert!(!next.1.hands_over(), "requests would wait for a successor that never comes");
+    write(&hosts, 10..15);
+}
+
+#[test]
 fn log_that_a_cut_transfer_held_goes_even_if_nothing_is_written_any_more() {
     let mut hosts = cluster(3);
     write(&hosts, 0..60);

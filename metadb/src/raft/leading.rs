@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How long a request waits for a new leader to be confirmed: a round trip, if there is a quorum.
 const CONFIRMED_WITHIN: Duration = Duration::from_millis(200);
+/// When to ask again, here or elsewhere, who was to hand over and does not lead.
+const NOT_LEADING_RETRY: Duration = Duration::from_millis(50);
 
 impl Replica {
     /// Adds a learner; it catches up in the background.
@@ -46,8 +48,20 @@ impl Replica {
     }
 
     /// Asks the core to hand leadership over. From now on it takes no proposals; whether another took over shows in [`Replica::leader`].
+    ///
+    /// Only a leader has something to hand over: a candidate that noted it would, once elected in the same term, be taken for one that is
+    /// leaving, and everybody would wait for its successor.
     pub(crate) async fn begin_transfer(&self, to: u64) -> Result<(), Error> {
-        self.hands_over_in().store(self.term(), Ordering::SeqCst);
+        let led = {
+            let metrics = self.raft().server_metrics();
+            let seen = metrics.borrow_watched();
+            (seen.current_leader == Some(self.node_id())).then_some(seen.vote.leader_id.term)
+        };
+        let Some(term) = led else {
+            let message = format!("node {} does not lead group {} now", self.node_id(), self.group_id());
+            return Err(Error::unavailable(message, NOT_LEADING_RETRY));
+        };
+        self.hands_over_in().store(term, Ordering::SeqCst);
         self.raft().trigger().transfer_leader(to).await.map_err(|error| stopped(self.group_id(), &error))
     }
 
