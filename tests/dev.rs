@@ -32,7 +32,7 @@ fn three_nodes_come_up_survive_a_death_stop_cleanly_and_go_on() {
     let mut rounds = 0;
     while !is_back() {
         rounds += 1;
-        assert!(rounds < 50, "the node did not come back");
+        assert!(rounds < 150, "the node did not come back");
         pause(Duration::from_millis(200));
     }
 

@@ -39,7 +39,8 @@ fn a_flood_is_bounded_and_a_rare_asker_is_served() {
     let token = Token::for_key(key["access_key_id"].as_str().expect("an id"), key["secret_access_key"].as_str().expect("a secret"));
     let seeds = vec![dev.told["nodes"][0]["grpc"].as_str().expect("an address").to_owned()];
     let at_door = |tenant: u64| {
-        let status = dev.json(&["admin", "status"]);
+        // What is wrong elsewhere is not what is asked: a machine that this flood keeps busy may tell of late nodes.
+        let status = dev.json(&["admin", "status", "--exit-zero"]);
         let lines = status["waiting"].as_array().expect("a list").clone();
         lines.into_iter().find(|line| line["tenant_id"] == tenant && line["lane"] == "writes").unwrap_or_default()
     };
@@ -100,7 +101,7 @@ fn a_tenant_and_a_service_are_switched_off_and_on_on_every_node() {
             assert!(told.contains("suspended: unpaid since March"), "{verb:?}: {told}");
         }
     });
-    assert!(dev.json(&["admin", "status"])["switched_off"][0].as_str().is_some_and(|off| off.contains("unpaid since March")));
+    assert!(dev.json(&["admin", "status", "--exit-zero"])["switched_off"][0].as_str().is_some_and(|off| off.contains("unpaid since March")));
     dev.json(&["admin", "kv", "scan", "--tenant", "demo"]);
 
     dev.json(&["admin", "tenant", "suspend", "demo", "--writes-only", "--reason", "over its quota"]);
@@ -122,5 +123,5 @@ fn a_tenant_and_a_service_are_switched_off_and_on_on_every_node() {
     on_every_node(&dev, |node| drop(dev.fails(7, &[&["fs", "ls", "/"][..], node].concat())));
     dev.json(&["admin", "service", "enable", "fs"]);
     dev.json(&["fs", "ls", "/"]);
-    assert_eq!(dev.json(&["admin", "status"])["switched_off"], json!([]));
+    assert_eq!(dev.json(&["admin", "status", "--exit-zero"])["switched_off"], json!([]));
 }

@@ -26,7 +26,7 @@ fn get(dev: &Dev, node: usize, path: &str) -> (u16, String) {
 
 #[track_caller]
 fn becomes(what: &str, mut is: impl FnMut() -> bool) {
-    for _ in 0..100 {
+    for _ in 0..300 {
         if is() {
             return;
         }
@@ -151,17 +151,18 @@ fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
         dev.json(&["fs", "ls", "/demo", "--endpoint", endpoint]);
     }
     tops(&dev);
-    let texts: Vec<String> = (0..3).map(|node| get(&dev, node, "/metrics").1).collect();
+    let mut texts: Vec<String> = Vec::new();
+    // Nodes are asked one after the other, and leaders are still spread over them: for a moment two may say that they lead, or nobody.
+    becomes("led, each group by one node, with each node connected to the two others", || {
+        texts = (0..3).map(|node| get(&dev, node, "/metrics").1).collect();
+        total(&texts, "cairn_group_is_leader") == Some(9.0) && total(&texts, "cairn_peer_up{") == Some(6.0)
+    });
     let lines = || texts.iter().flat_map(|text| text.lines());
     let served: BTreeSet<&str> =
         lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next()).collect();
     for (metric, place) in asked_for() {
         assert!(served.contains(&*metric), "{place} asks for {metric}, which no node serves");
     }
-    let total = |start: &str| -> f64 {
-        let numbers = lines().filter(|line| line.starts_with(start)).filter_map(|line| line.rsplit(' ').next());
-        numbers.map(|number| number.parse::<f64>().unwrap_or_else(|error| panic!("{start}: {number}: {error}"))).sum()
-    };
     for counted in [
         "cairn_requests_total{verb=\"transact\",outcome=\"ok\"}",
         "cairn_request_seconds_count{verb=\"transact\"}",
@@ -179,27 +180,38 @@ fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
         "cairn_leader_changes_total",
         "cairn_store_memtable_bytes{family=\"data\"}",
     ] {
-        assert!(total(counted) > 0.0, "{counted} counted nothing");
+        assert!(total(&texts, counted) > Some(0.0), "{counted} counted nothing");
     }
-    assert!((total("cairn_group_is_leader") - 9.0).abs() < 0.5, "each of nine groups has one leader");
-    assert!((total("cairn_peer_up{") - 6.0).abs() < 0.5, "each of three nodes has a stream to two others");
-    assert_eq!((total("cairn_group_failed"), total("cairn_store_background_errors_total")), (0.0, 0.0));
+    let wrong = ["cairn_group_failed", "cairn_store_background_errors_total"].map(|metric| total(&texts, metric));
+    assert_eq!(wrong, [Some(0.0), Some(0.0)]);
 }
 
-/// What `cairn admin top` shows while a tenant is at work: its window is over within some seconds.
+/// The sum of all samples whose lines begin so; none: there are none.
+#[track_caller]
+fn total(texts: &[String], start: &str) -> Option<f64> {
+    let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with(start));
+    let numbers = lines.filter_map(|line| line.rsplit(' ').next());
+    let parsed: Vec<f64> = numbers.map(|number| number.parse().unwrap_or_else(|error| panic!("{start}: {number}: {error}"))).collect();
+    (!parsed.is_empty()).then(|| parsed.iter().sum())
+}
+
+/// What `cairn admin top` shows while a tenant is at work: its window is over within some seconds, and a node that is late once is shown so.
 fn tops(dev: &Dev) {
     let mut top = serde_json::Value::Null;
-    becomes("seen at work", || {
+    let all = |top: &serde_json::Value, list: &str, count: usize, holds: &dyn Fn(&serde_json::Value) -> bool| {
+        top[list].as_array().is_some_and(|found| found.len() == count && found.iter().all(holds))
+    };
+    for _ in 0..100 {
         dev.json(&["fs", "ls", "/demo"]);
         top = dev.json(&["admin", "top", "--once", "--every-ms", "200"]);
-        top["tenants"].as_array().is_some_and(|tenants| tenants.iter().any(|tenant| tenant["tenant"] == "demo"))
-    });
-    let nodes = top["nodes"].as_array().expect("nodes");
-    assert!(nodes.len() == 3 && nodes.iter().all(|node| node["up"] == true && node["resident_bytes"].as_u64() > Some(1_000_000)), "{top}");
-    assert!(
-        top["groups"].as_array().is_some_and(|groups| groups.len() == 9 && groups.iter().all(|group| group["leader"].is_u64())),
-        "{top}"
-    );
+        let at_work = top["tenants"].as_array().is_some_and(|tenants| tenants.iter().any(|tenant| tenant["tenant"] == "demo"));
+        let nodes = all(&top, "nodes", 3, &|node| node["up"] == true && node["resident_bytes"].as_u64() > Some(1_000_000));
+        if at_work && nodes && all(&top, "groups", 9, &|group| group["leader"].is_u64()) {
+            break;
+        }
+        top["incomplete"] = true.into();
+    }
+    assert!(top["incomplete"].is_null(), "{top}");
     let table = dev.run(&["admin", "top", "--once"]);
     let text = harness::stdout(&table);
     assert!(["REQ/S", "ENTRIES/S", "TENANT"].iter().all(|title| text.contains(title)), "{text}");

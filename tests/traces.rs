@@ -112,7 +112,7 @@ fn a_write_is_followed_from_the_router_over_the_wire_through_the_log_to_its_appl
         dev.json(&["fs", "mkdir", &format!("/folder-{node}"), "--endpoint", address]);
     }
     let mut found = None;
-    for _ in 0..100 {
+    for _ in 0..300 {
         let all = spans.lock().expect("no test panicked").clone();
         let roots = all.iter().filter(|span| span.name == "router" && span.parent.is_empty());
         let whole: Vec<[Seen; 5]> = roots.filter_map(|root| whole_write(&all, root)).map(|spans| spans.map(Seen::clone)).collect();
