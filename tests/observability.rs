@@ -151,6 +151,7 @@ fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
         dev.json(&["fs", "ls", "/demo", "--endpoint", endpoint]);
     }
     tops(&dev);
+    moves(&dev);
     let mut texts: Vec<String> = Vec::new();
     // Nodes are asked one after the other, and leaders are still spread over them: for a moment two may say that they lead, or nobody.
     becomes("led, each group by one node, with each node connected to the two others", || {
@@ -179,11 +180,27 @@ fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
         "cairn_peer_sent_bytes_total",
         "cairn_leader_changes_total",
         "cairn_store_memtable_bytes{family=\"data\"}",
+        "cairn_shard_changes_ended_total{kind=\"move\",outcome=\"done\"}",
+        "cairn_shard_move_pause_seconds_count",
+        "cairn_shard_copied_bytes_total",
     ] {
         assert!(total(&texts, counted) > Some(0.0), "{counted} counted nothing");
     }
     let wrong = ["cairn_group_failed", "cairn_store_background_errors_total"].map(|metric| total(&texts, metric));
     assert_eq!(wrong, [Some(0.0), Some(0.0)]);
+    assert_eq!(total(&texts, "cairn_shard_changes{"), Some(0.0), "no change of a shard is left");
+}
+
+/// Moves the tenant's shard once.
+fn moves(dev: &Dev) {
+    becomes("able to move shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(5));
+    let group = dev.json(&["admin", "shard", "list", "--tenant", "demo"])[0]["group"].as_u64().expect("a group");
+    let to = if group == 1 { "2" } else { "1" };
+    assert_eq!(dev.json(&["admin", "shard", "move", "--tenant", "demo", "--to", to])["changes"][0]["state"], "done");
+    // The mover tells what is left at its next look.
+    becomes("told that nothing is left", || {
+        (0..3).all(|node| !get(dev, node, "/metrics").1.contains("cairn_shard_changes{state=\"running\"} 1"))
+    });
 }
 
 /// The sum of all samples whose lines begin so; none: there are none.

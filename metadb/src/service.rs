@@ -12,7 +12,7 @@ use crate::group::Group;
 use crate::host::Load;
 use crate::machine::Outcome;
 use crate::node::Node;
-use crate::witness::{Course, Witness};
+use crate::witness::{Course, ShardKey, Witness};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use metadb_proto::directory::{DIRECTORY_GROUP, DIRECTORY_TENANT};
@@ -40,9 +40,19 @@ impl Kv for Node {
 async fn witnessed(node: &Node, principal: &Principal, body: request::Body) -> Result<response::Body, Error> {
     let mut witness = Witness::begin(node.busiest(), &body);
     let lines = witness.log_span();
+    let shard = if witness.is_counted() { shard_of(node, &body) } else { None };
     let result = answer(node, principal, body, &mut witness.course).instrument(lines).await;
-    witness.end(node.busiest(), node.slow_log(), &result);
+    witness.end(node.busiest(), node.slow_log(), shard, &result);
     result
+}
+
+/// The shard that a request is for, if this node has it.
+fn shard_of(node: &Node, body: &request::Body) -> Option<ShardKey> {
+    let header = kv::header(body)?;
+    let group = find_group(node, header, body).ok()?;
+    let (tenant_id, view) = (header.tenant_id, group.view());
+    let start = view.shard_start(tenant_id, &first_key(body))?;
+    Some(ShardKey { tenant_id, group_id: view.group_id(), start })
 }
 
 async fn answer(node: &Node, principal: &Principal, body: request::Body, course: &mut Course) -> Result<response::Body, Error> {

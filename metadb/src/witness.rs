@@ -6,7 +6,7 @@
 mod busiest;
 mod slow;
 
-pub(crate) use busiest::Busiest;
+pub(crate) use busiest::{Busiest, ShardKey};
 pub(crate) use slow::SlowLog;
 
 use crate::metrics::{HANDLES, VERBS, verb};
@@ -91,13 +91,20 @@ impl Witness {
         )
     }
 
-    /// Tells how it ended.
-    pub(crate) fn end(mut self, busiest: &Busiest, slow: &SlowLog, result: &Result<response::Body, Error>) {
+    /// Whether the lists of who is busy count this one.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.weight > 0
+    }
+
+    /// Tells how it ended. `shard`: the one that it was for, if it is counted and that was found.
+    pub(crate) fn end(mut self, busiest: &Busiest, slow: &SlowLog, shard: Option<ShardKey>, result: &Result<response::Body, Error>) {
         let took = self.started.elapsed();
         HANDLES.answered(self.shape.verb, took, result);
         if self.weight > 0 {
             let answer = result.as_ref().map_or(0, busiest::response_bytes);
-            busiest.count(self.shape.tenant_id, self.weight, (self.bytes + answer) as u64);
+            // Who was sent elsewhere is counted there.
+            let shard = shard.filter(|_| !matches!(result, Err(Error::Moved { .. })));
+            busiest.count(self.shape.tenant_id, shard, self.weight, (self.bytes + answer) as u64);
         }
         if let (Some(span), Err(error)) = (&mut self.span, result) {
             span.fail(error);

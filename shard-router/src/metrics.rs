@@ -4,7 +4,8 @@ use crate::counters::Counters;
 use metadb_proto::Error;
 use metadb_proto::kv::request;
 use metadb_proto::v1::ErrorKind;
-use metadb_telemetry::{Counter, Histogram, Metric, Samples, Unit};
+use metadb_proto::v1::shard_change_record::Kind;
+use metadb_telemetry::{Counter, Gauge, Histogram, Metric, Samples, Unit};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -36,6 +37,31 @@ static CONNECTS: Metric = Metric::new_counter("cairn_router_connects_total", Uni
 static CONFLICTS: Metric =
     Metric::new_counter("cairn_router_conflicts_total", Unit::Count, &[], "Transactions that lost against another one and began again.");
 
+static SHARD_CHANGES: Metric = Metric::new_gauge(
+    "cairn_shard_changes",
+    Unit::Count,
+    &["state"],
+    "Splits, merges and moves of shards that are not done, as the node that leads the directory sees them: running, paused, and in_trouble, whose last attempt failed.",
+);
+static SHARD_CHANGES_ENDED: Metric = Metric::new_counter(
+    "cairn_shard_changes_ended_total",
+    Unit::Count,
+    &["kind", "outcome"],
+    "Changes of shards that this node's mover ended.",
+);
+static SHARD_MOVE_PAUSE: Metric = Metric::new_histogram(
+    "cairn_shard_move_pause_seconds",
+    Unit::Seconds,
+    &[],
+    "For how long a shard was neither read nor written while it moved.",
+);
+static SHARD_COPIED: Metric = Metric::new_counter(
+    "cairn_shard_copied_bytes_total",
+    Unit::Bytes,
+    &[],
+    "Bytes of rows that moves of shards brought from one group to another.",
+);
+
 /// Everything that this crate counts.
 pub static ALL: &[&Metric] = &[
     &REQUESTS,
@@ -50,6 +76,10 @@ pub static ALL: &[&Metric] = &[
     &FRAMED,
     &CONNECTS,
     &CONFLICTS,
+    &SHARD_CHANGES,
+    &SHARD_CHANGES_ENDED,
+    &SHARD_MOVE_PAUSE,
+    &SHARD_COPIED,
 ];
 
 /// The kinds of requests, as labels have them.
@@ -97,6 +127,54 @@ static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     requests: VERBS.map(|verb| OUTCOMES.map(|outcome| REQUESTS.counter(&[verb, outcome]))),
     seconds: VERBS.map(|verb| REQUEST_SECONDS.histogram(&[verb])),
 });
+
+/// Changes of shards: their kinds and outcomes, as labels have them.
+const KINDS: [&str; 3] = ["split", "merge", "move"];
+const ENDS: [&str; 2] = ["done", "cancelled"];
+
+/// What the mover counts with.
+struct MoverHandles {
+    running: Gauge,
+    paused: Gauge,
+    in_trouble: Gauge,
+    ended: [[Counter; ENDS.len()]; KINDS.len()],
+    pause: Histogram,
+    copied: Counter,
+}
+
+static MOVER: LazyLock<MoverHandles> = LazyLock::new(|| MoverHandles {
+    running: SHARD_CHANGES.gauge(&["running"]),
+    paused: SHARD_CHANGES.gauge(&["paused"]),
+    in_trouble: SHARD_CHANGES.gauge(&["in_trouble"]),
+    ended: KINDS.map(|kind| ENDS.map(|end| SHARD_CHANGES_ENDED.counter(&[kind, end]))),
+    pause: SHARD_MOVE_PAUSE.histogram(&[]),
+    copied: SHARD_COPIED.counter(&[]),
+});
+
+/// Tells how many changes there are; also that there are none.
+pub(crate) fn shard_changes(running: usize, paused: usize, in_trouble: usize) {
+    MOVER.running.set(running as f64);
+    MOVER.paused.set(paused as f64);
+    MOVER.in_trouble.set(in_trouble as f64);
+}
+
+/// Counts bytes that were brought.
+pub(crate) fn shard_copied(bytes: u64) {
+    MOVER.copied.increment(bytes);
+}
+
+/// Counts a change that ended; `pause`: of a move that stood still.
+pub(crate) fn shard_change_ended(kind: Kind, is_done: bool, pause: Option<Duration>) {
+    let kind = match kind {
+        Kind::Split => 0,
+        Kind::Merge => 1,
+        Kind::Move | Kind::Unspecified => 2,
+    };
+    MOVER.ended[kind][usize::from(!is_done)].increment(1);
+    if let Some(pause) = pause {
+        MOVER.pause.record(pause);
+    }
+}
 
 /// Counts a request that is over.
 pub(crate) fn answered<T>(verb: usize, took: Duration, result: &Result<T, Error>) {

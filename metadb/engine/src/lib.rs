@@ -19,7 +19,9 @@ pub mod rocks;
 pub mod sim;
 pub mod store;
 
-pub use store::{BatchOp, COLUMN_FAMILIES, Cf, Cursor, Exported, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch};
+pub use store::{
+    BatchOp, COLUMN_FAMILIES, Cf, Cursor, Exported, Extent, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch,
+};
 
 /// Why storage could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -9,13 +9,15 @@
 //! Not here: to which cluster the folder belongs, which the binary checks; and what a row means.
 
 mod cold;
+mod extents;
 mod files;
 mod observe;
 mod view;
 
 use crate::disk::{Disk, Space};
 use crate::{
-    BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch,
+    BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, Extent, FileExport, Replacement, Row, Store, StoreRead, Verified,
+    WriteBatch,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -355,6 +357,11 @@ impl Store for RocksStore {
             .flat_map(|cf| [count(*cf, "rocksdb.total-sst-files-size"), count(*cf, "rocksdb.cur-size-all-mem-tables")])
             .map(Option::unwrap_or_default)
             .sum()
+    }
+
+    fn extents(&self, cf: Cf, ranges: Vec<Range<Bytes>>) -> BoxFuture<'static, Result<Vec<Extent>, EngineError>> {
+        let shared = Arc::clone(&self.shared);
+        off_thread("extents", move || shared.extents(cf, &ranges)).boxed()
     }
 
     fn observe(&self, samples: &mut metadb_telemetry::Samples) {

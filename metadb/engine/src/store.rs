@@ -87,6 +87,13 @@ pub trait Store: StoreRead + 'static {
     /// Bytes on disk and in memory, about.
     fn size_bytes(&self) -> u64;
 
+    /// About what lies in ranges of a column family, one after the other. An empty end means to the end. It reads no row at rest; of those in
+    /// memory it counts the first [`COUNTED_ROWS`].
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn extents(&self, cf: Cf, ranges: Vec<Range<Bytes>>) -> BoxFuture<'static, Result<Vec<Extent>, EngineError>>;
+
     /// Tells whoever scrapes how it is; a store that has nothing to tell says nothing.
     fn observe(&self, _samples: &mut Samples) {}
 
@@ -100,6 +107,18 @@ pub trait Store: StoreRead + 'static {
     fn space(&self) -> Option<Space> {
         None
     }
+}
+
+/// Rows in memory that are counted, at most, by one [`Store::extents`]: a tenth of a second's work, off the async threads.
+pub const COUNTED_ROWS: u64 = 250_000;
+
+/// What lies in a range, about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes of keys and values, not compressed.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// An order to write a sorted file.

@@ -61,6 +61,7 @@ impl NodeAdmin for NodeAdminDoor {
         if who.authorize(Action::Operate).is_err() {
             // Who else is here, and how busy, is nobody's business.
             status.busiest_tenants.clear();
+            status.busiest_shards.clear();
         }
         Ok(Response::new(status))
     }
@@ -151,7 +152,12 @@ impl NodeAdmin for NodeAdminDoor {
     async fn list_shards(&self, request: Request<ListShardsRequest>) -> Result<Response<ListShardsResponse>, Status> {
         let request = self.admit(request, Action::Operate).await?;
         let view = self.group(request.group_id)?.read_barrier(deadline()).await?;
-        Ok(Response::new(view.list_shards(request)?))
+        let (with_sizes, with_middles) = (request.with_sizes, request.with_middles);
+        let mut list = view.list_shards(request)?;
+        if with_sizes || with_middles {
+            view.measure(&mut list.shards, with_middles).await?;
+        }
+        Ok(Response::new(list))
     }
 
     async fn raise_level(&self, request: Request<RaiseLevelRequest>) -> Result<Response<RaiseLevelResponse>, Status> {

@@ -167,6 +167,12 @@ impl Ownership {
         served.map(|(tenant_id, start, shard)| (tenant_id, start.clone(), shard.end.clone())).collect()
     }
 
+    /// Where the shard starts that a key lies in, if it is owned, behind a fence or not.
+    pub(crate) fn start_of(&self, tenant_id: u64, key: &[u8]) -> Option<Bytes> {
+        let (start, shard) = self.find(tenant_id, key)?;
+        matches!(shard.state, State::Owned | State::Fenced { .. }).then(|| start.clone())
+    }
+
     /// Whether a key lies in a shard whose rows arrive.
     pub(crate) fn expects(&self, tenant_id: u64, key: &[u8]) -> bool {
         self.find(tenant_id, key).is_some_and(|(_, shard)| matches!(shard.state, State::Expected { .. }))

@@ -480,7 +480,7 @@ impl Node {
             groups.extend(self.unserved());
         }
         let (log, snapshots) = (self.log.stats(), self.snapshots());
-        let (window, busiest_tenants) = self.busiest.last();
+        let busiest = self.busiest.last();
         let usage = (self.config.usage)();
         Ok(v1::StatusResponse {
             node: Some(self.node_ref()),
@@ -491,8 +491,9 @@ impl Node {
             log_bytes: log.bytes,
             log_syncs: log.syncs,
             data_bytes: self.store.size_bytes(),
-            busiest_tenants,
-            busiest_window_ms: u32::try_from(window.as_millis()).unwrap_or(u32::MAX),
+            busiest_tenants: busiest.tenants,
+            busiest_shards: busiest.shards,
+            busiest_window_ms: u32::try_from(busiest.window.as_millis()).unwrap_or(u32::MAX),
             requests: self.busiest.requests(),
             resident_bytes: usage.resident_bytes,
             cpu_ms: usage.cpu_ms,

@@ -5,6 +5,7 @@
 //!
 //! Not here: whether a read is fresh enough. Who needs the latest asks the group for a read barrier first.
 
+mod extent;
 mod get;
 mod history;
 mod hot;
@@ -207,6 +208,11 @@ impl View {
         let is_new = last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &now));
         *last = Some(Arc::clone(&now));
         is_new.then(|| now.served())
+    }
+
+    /// Where the shard starts that a key lies in, if it is here.
+    pub(crate) fn shard_start(&self, tenant_id: u64, key: &[u8]) -> Option<Bytes> {
+        self.ownership.read().start_of(tenant_id, key)
     }
 
     /// Whether a key lies in a shard whose rows arrive.

@@ -24,6 +24,8 @@ const DEFAULT_PAGE_BYTES: usize = 256 << 10;
 /// Most shards of one list, and its ranges.
 const LISTED_AT_ONCE: usize = 10_000;
 const RANGES_AT_ONCE: usize = 1024;
+/// What a shard takes in a list besides its keys, at most.
+const STATUS_BYTES: usize = 128;
 
 /// A page that is being filled.
 struct Page {
@@ -236,10 +238,21 @@ impl View {
                 shards.extend(ownership.overlapping(&range).iter().map(|(start, shard)| status(range.tenant_id, start, shard)));
             }
         }
-        let more = shards.len() > limit;
-        shards.truncate(limit);
+        let fits = bounded(&shards).min(limit);
+        let more = shards.len() > fits;
+        shards.truncate(fits);
         Ok(v1::ListShardsResponse { shards, more, version })
     }
+}
+
+/// How many of the first shards a message has room for: their keys may be long.
+fn bounded(shards: &[v1::ShardStatus]) -> usize {
+    let mut bytes = 0;
+    let fits = |shard: &&v1::ShardStatus| {
+        bytes += shard.range.as_ref().map_or(0, |range| range.start.len() + range.end.len()) + STATUS_BYTES;
+        bytes <= limits::PAGE_BYTES
+    };
+    shards.iter().take_while(fits).count().max(1)
 }
 
 fn status(tenant_id: u64, start: &Bytes, found: &shard::Shard) -> v1::ShardStatus {
@@ -258,6 +271,7 @@ fn status(tenant_id: u64, start: &Bytes, found: &shard::Shard) -> v1::ShardStatu
         other_group_id: other,
         move_epoch,
         through_version: through,
+        ..Default::default()
     }
 }
 

@@ -1,11 +1,13 @@
-//! Which tenants ask most of this node: a bounded list that is right about the busy ones, by the space-saving algorithm.
+//! Which tenants, and which shards, are asked most of this node: bounded lists that are right about the busy ones, by the space-saving
+//! algorithm.
 //!
-//! A tenant that is not in the full list takes the place of the one with the fewest requests and begins with its count, so a count is at
-//! most too high, and by no more than `error`. Counts are of windows of some seconds; what is told is the last window that is over. One
+//! Who is not in the full list takes the place of the one with the fewest requests and begins with its count, so a count is at most too
+//! high, and by no more than `error`. Counts are of windows of some seconds; what is told is the last window that is over. One
 //! request in [`WEIGHT`] is looked at and counts for as many.
 
+use bytes::Bytes;
 use metadb_proto::kv::{request, response};
-use metadb_proto::v1::TenantLoad;
+use metadb_proto::v1::{ShardLoad, TenantLoad};
 use parking_lot::Mutex;
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -13,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Tenants in the list.
-const TENANTS: usize = 64;
+/// Tenants in the list, and shards in theirs.
+const LISTED: usize = 64;
 /// How long a window is.
 const WINDOW: Duration = Duration::from_secs(5);
 /// How many requests one that is looked at stands for: a lock per request would cost more than it tells.
@@ -27,18 +29,40 @@ struct Load {
     error: u64,
 }
 
+/// A shard: where it starts, and the group that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShardKey {
+    pub(crate) tenant_id: u64,
+    pub(crate) group_id: u32,
+    pub(crate) start: Bytes,
+}
+
+/// What was counted in a window.
+#[derive(Debug, Default)]
+struct Counted {
+    tenants: BTreeMap<u64, Load>,
+    shards: BTreeMap<ShardKey, Load>,
+}
+
 #[derive(Debug)]
 struct Windows {
     began: Instant,
-    now: BTreeMap<u64, Load>,
-    last: BTreeMap<u64, Load>,
+    now: Counted,
+    last: Counted,
 }
 
-/// The list.
+/// The lists.
 #[derive(Debug)]
 pub(crate) struct Busiest {
     requests: AtomicU64,
     windows: Mutex<Windows>,
+}
+
+/// The lists of the last window that is over, the busiest first.
+pub(crate) struct Told {
+    pub(crate) window: Duration,
+    pub(crate) tenants: Vec<TenantLoad>,
+    pub(crate) shards: Vec<ShardLoad>,
 }
 
 /// About as many bytes as a request brought.
@@ -67,8 +91,7 @@ pub(super) fn response_bytes(body: &response::Body) -> usize {
 impl Busiest {
     /// With nothing counted yet.
     pub(crate) fn new() -> Self {
-        let windows = Windows { began: Instant::now(), now: BTreeMap::new(), last: BTreeMap::new() };
-        Busiest { requests: AtomicU64::new(0), windows: Mutex::new(windows) }
+        Busiest { requests: AtomicU64::new(0), windows: Mutex::new(Windows::begin(Instant::now())) }
     }
 
     /// For how many requests the next one stands; 0: it is not looked at.
@@ -81,53 +104,65 @@ impl Busiest {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Counts a request that stands for `weight` ones.
-    pub(crate) fn count(&self, tenant_id: u64, weight: u64, bytes: u64) {
+    /// Counts a request that stands for `weight` ones. `shard`: if it was one of this node's that answered.
+    pub(crate) fn count(&self, tenant_id: u64, shard: Option<ShardKey>, weight: u64, bytes: u64) {
+        let bytes = bytes.saturating_mul(weight);
         let mut windows = self.windows.lock();
         windows.turn(Instant::now());
-        add(&mut windows.now, tenant_id, weight, bytes.saturating_mul(weight));
+        add(&mut windows.now.tenants, tenant_id, weight, bytes);
+        if let Some(shard) = shard {
+            add(&mut windows.now.shards, shard, weight, bytes);
+        }
     }
 
-    /// The loads of the last window, the busiest tenant first, and how long that was.
-    pub(crate) fn last(&self) -> (Duration, Vec<TenantLoad>) {
+    /// The loads of the last window.
+    pub(crate) fn last(&self) -> Told {
         let mut windows = self.windows.lock();
         windows.turn(Instant::now());
-        let load = |(tenant_id, load): (&u64, &Load)| TenantLoad {
-            tenant_id: *tenant_id,
-            requests: load.requests,
-            bytes: load.bytes,
-            error: load.error,
+        let tenant = |(tenant_id, load): (&u64, &Load)| {
+            let Load { requests, bytes, error } = *load;
+            TenantLoad { tenant_id: *tenant_id, requests, bytes, error }
         };
-        let mut loads: Vec<TenantLoad> = windows.last.iter().map(load).collect();
-        loads.sort_by_key(|load| std::cmp::Reverse(load.requests));
-        (WINDOW, loads)
+        let shard = |(shard, load): (&ShardKey, &Load)| {
+            let Load { requests, bytes, error } = *load;
+            ShardLoad { tenant_id: shard.tenant_id, start: shard.start.clone(), group_id: shard.group_id, requests, bytes, error }
+        };
+        let mut tenants: Vec<TenantLoad> = windows.last.tenants.iter().map(tenant).collect();
+        tenants.sort_by_key(|load| std::cmp::Reverse(load.requests));
+        let mut shards: Vec<ShardLoad> = windows.last.shards.iter().map(shard).collect();
+        shards.sort_by_key(|load| std::cmp::Reverse(load.requests));
+        Told { window: WINDOW, tenants, shards }
     }
 }
 
 impl Windows {
+    fn begin(began: Instant) -> Self {
+        Windows { began, now: Counted::default(), last: Counted::default() }
+    }
+
     /// Begins a new window if the one that runs is over.
     fn turn(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.began);
         if age < WINDOW {
             return;
         }
+        let over = std::mem::take(&mut self.now);
         // Nothing happened for a whole window: the last one is empty.
-        self.last = if age < 2 * WINDOW { std::mem::take(&mut self.now) } else { BTreeMap::new() };
-        self.now.clear();
+        self.last = if age < 2 * WINDOW { over } else { Counted::default() };
         self.began = now;
     }
 }
 
-fn add(loads: &mut BTreeMap<u64, Load>, tenant_id: u64, requests: u64, bytes: u64) {
+fn add<K: Ord + Clone>(loads: &mut BTreeMap<K, Load>, key: K, requests: u64, bytes: u64) {
     let mut begin = Load::default();
-    if loads.len() >= TENANTS && !loads.contains_key(&tenant_id) {
-        let least = loads.iter().min_by_key(|(_, load)| load.requests).map(|(id, load)| (*id, load.requests));
+    if loads.len() >= LISTED && !loads.contains_key(&key) {
+        let least = loads.iter().min_by_key(|(_, load)| load.requests).map(|(key, load)| (key.clone(), load.requests));
         if let Some((least, count)) = least {
             loads.remove(&least);
             begin = Load { requests: count, bytes: 0, error: count };
         }
     }
-    let load = loads.entry(tenant_id).or_insert(begin);
+    let load = loads.entry(key).or_insert(begin);
     load.requests += requests;
     load.bytes += bytes;
 }
@@ -144,7 +179,7 @@ mod tests {
             let tenant = if round % 4 == 0 { round % 3 } else { 1000 + round.wrapping_mul(2_654_435_761) % 10_000 };
             add(&mut loads, tenant, 1, 10);
         }
-        assert_eq!(loads.len(), TENANTS);
+        assert_eq!(loads.len(), LISTED);
         for busy in 0..3 {
             let load = loads.get(&busy).expect("it is in the list");
             assert!((8_333..=8_334 + load.error).contains(&load.requests), "{load:?}");
@@ -156,13 +191,16 @@ mod tests {
     #[test]
     fn a_window_that_is_over_is_told_until_the_next_is() {
         let start = Instant::now();
-        let mut windows = Windows { began: start, now: BTreeMap::new(), last: BTreeMap::new() };
-        add(&mut windows.now, 5, 8, 80);
+        let mut windows = Windows::begin(start);
+        let shard = |start: &'static [u8]| ShardKey { tenant_id: 5, group_id: 1, start: Bytes::from_static(start) };
+        add(&mut windows.now.tenants, 5, 8, 80);
+        add(&mut windows.now.shards, shard(b"m"), 8, 80);
         windows.turn(start + WINDOW / 2);
-        assert!(windows.last.is_empty());
+        assert!(windows.last.tenants.is_empty());
         windows.turn(start + WINDOW);
-        assert_eq!(windows.last.get(&5).map(|load| load.requests), Some(8));
+        assert_eq!(windows.last.tenants.get(&5).map(|load| load.requests), Some(8));
+        assert_eq!(windows.last.shards.get(&shard(b"m")).map(|load| load.bytes), Some(80));
         windows.turn(start + 4 * WINDOW);
-        assert!(windows.last.is_empty(), "an idle window is empty");
+        assert!(windows.last.tenants.is_empty() && windows.last.shards.is_empty(), "an idle window is empty");
     }
 }

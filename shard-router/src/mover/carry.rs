@@ -3,8 +3,8 @@
 use super::copy::{Brought, range_of};
 use super::step::{Sight, Step, next};
 use super::{FENCE_BUDGET, Work};
-use crate::admin;
 use crate::operator::Ended;
+use crate::{admin, metrics};
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::v1::shard_change as change;
 use metadb_proto::v1::{self, ShardChangeCost, ShardChangeRecord, ShardStatus};
@@ -267,6 +267,8 @@ impl Carried<'_> {
         let actual = ShardChangeCost { bytes: self.copied_bytes, total_ms: millis(self.begun.elapsed()), pause_micros };
         let ended = Ended { change: self.sight.record.clone(), epoch, outcome, actual };
         self.work.operator.end_change(&ended).await?;
+        let is_done = outcome == v1::shard_history_record::Outcome::Done;
+        metrics::shard_change_ended(ended.change.kind(), is_done, Some(self.pause).filter(|pause| !pause.is_zero()));
         Ok(Done::Ended)
     }
 }

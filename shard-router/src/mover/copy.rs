@@ -1,7 +1,7 @@
 //! Brings rows of a shard from the group that owns it to the group that expects it, page by page; the next page is read while one is written.
 
 use super::Work;
-use crate::admin;
+use crate::{admin, metrics};
 use metadb_proto::Error;
 use metadb_proto::planted::{self, Bug};
 use metadb_proto::settings::{Asker, registry};
@@ -66,6 +66,7 @@ impl Work {
                 if is_last { Ok(ReadShardResponse::default()) } else { self.read(record, after_version, continuation, until).await }
             };
             let (imported, next) = futures::future::try_join(imported, next).await?;
+            metrics::shard_copied(bytes);
             brought =
                 Brought { bytes: brought.bytes + bytes, pages: brought.pages + 1, through: through_version, version: imported.version };
             if is_last {

@@ -12,6 +12,7 @@ mod copy;
 mod pace;
 pub mod step;
 
+use crate::metrics;
 use crate::operator::Operator;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -33,7 +34,7 @@ const BUSY: Duration = Duration::from_millis(50);
 /// How long the own node may take to tell its state.
 const OWN_STATUS: Duration = Duration::from_secs(1);
 /// Changes that are carried at a time.
-const AT_ONCE: usize = 48;
+pub const AT_ONCE: usize = 48;
 /// Changes that are read at a time.
 const PAGE: u32 = 1024;
 /// For how long, at most, a shard is neither read nor written because it moves.
@@ -69,6 +70,7 @@ impl Mover {
     #[must_use]
     pub fn new(operator: Operator, node: NodeRef, settings: Settings) -> Self {
         let work = Arc::new(Work { operator, settings, pace: Pace::new() });
+        metrics::shard_changes(0, 0, 0);
         Mover { work, node, carried: BTreeSet::new(), waiting: VecDeque::new(), resting: BTreeMap::new() }
     }
 
@@ -129,6 +131,8 @@ impl Mover {
         let now = Instant::now();
         let known: BTreeSet<u64> = records.iter().map(|record| record.change_id).collect();
         self.resting.retain(|change_id, _| known.contains(change_id));
+        let paused = records.iter().filter(|record| record.state() == State::Paused).count();
+        metrics::shard_changes(records.len() - paused, paused, self.resting.len());
         let rests = |record: &ShardChangeRecord| self.resting.get(&record.change_id).is_some_and(|(until, _)| now < *until);
         let waits = |record: &ShardChangeRecord| record.state() == State::Paused && record.settled;
         let may = |record: &ShardChangeRecord| !waits(record) && !self.carried.contains(&record.change_id) && !rests(record);

@@ -2,6 +2,7 @@
 
 mod batch;
 mod keys;
+mod measure;
 mod membership;
 mod names;
 mod nodes;
@@ -13,6 +14,7 @@ mod status;
 mod tenants;
 
 pub use batch::{Planned, TenantBatch};
+pub use measure::{Measure, Outlook, range_of};
 pub use membership::{Membership, Wish};
 pub use names::check_tenant_name;
 pub use safety::Obstacle;

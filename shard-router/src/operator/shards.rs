@@ -11,6 +11,7 @@ use metadb_proto::v1::shard_change_record::{Kind, State};
 use metadb_proto::v1::{self, ShardChangeCost, ShardChangeRecord, ShardHistoryRecord, ShardRecord, group_record, shard_history_record};
 use metadb_proto::{Error, directory, level, seam};
 use prost::Message as _;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Changes that one call asks for.
@@ -75,14 +76,34 @@ impl Operator {
     /// [`Error::Unavailable`] for a shard that is being changed already, and while nodes run a build that knows no changes.
     pub async fn order_changes(&self, orders: &[ShardOrder]) -> Result<Vec<ShardChangeRecord>, Error> {
         check(orders)?;
-        if self.cluster().await?.feature_level < u32::from(level::SHARDS) {
-            return Err(Error::unavailable("nodes of the cluster run a build that can't change shards; finish the upgrade first", RETRY));
-        }
+        self.check_level().await?;
         let mut ordered = Vec::with_capacity(orders.len());
         for orders in orders.chunks(CHANGES_WRITTEN) {
             ordered.extend(self.directory().run(|tx| async move { write_orders(&tx, orders).await }).await?);
         }
         Ok(ordered)
+    }
+
+    async fn check_level(&self) -> Result<(), Error> {
+        if self.cluster().await?.feature_level < u32::from(level::SHARDS) {
+            return Err(Error::unavailable("nodes of the cluster run a build that can't change shards; finish the upgrade first", RETRY));
+        }
+        Ok(())
+    }
+
+    /// What [`Operator::order_changes`] would write down, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Operator::order_changes`].
+    pub async fn plan_changes(&self, orders: &[ShardOrder]) -> Result<Vec<ShardChangeRecord>, Error> {
+        check(orders)?;
+        self.check_level().await?;
+        let mut planned = Vec::with_capacity(orders.len());
+        for orders in orders.chunks(CHANGES_WRITTEN) {
+            // A transaction that writes nothing.
+            planned.extend(self.directory().run(|tx| async move { plan_orders(&tx, orders).await }).await?);
+        }
+        Ok(planned)
     }
 
     /// The changes that are not done, those of one tenant or of all.
@@ -289,20 +310,31 @@ async fn read_change(tx: &Transaction, seen: &ShardChangeRecord) -> Result<Optio
     Ok(change.filter(|change| change.change_id == seen.change_id))
 }
 
-async fn write_orders(tx: &Transaction, orders: &[ShardOrder]) -> Result<Vec<ShardChangeRecord>, Error> {
-    let last = counter(tx, "shard_change").await?;
-    let mut ordered = Vec::with_capacity(orders.len());
-    for (order, change_id) in orders.iter().zip(last + 1..) {
-        let mut change = plan_order(tx, order).await?;
-        change.change_id = change_id;
+/// What orders come to, if no shard is being changed already and no two of them are about one shard.
+async fn plan_orders(tx: &Transaction, orders: &[ShardOrder]) -> Result<Vec<ShardChangeRecord>, Error> {
+    let mut taken = BTreeSet::new();
+    let mut planned = Vec::with_capacity(orders.len());
+    for order in orders {
+        let change = plan_order(tx, order).await?;
         for key in keys(&change) {
-            if tx.get(key.clone()).await?.is_some() {
+            if tx.get(key.clone()).await?.is_some() || !taken.insert(key) {
                 let message = format!("a shard of tenant {} is being changed already: see its changes, wait or cancel", order.tenant_id);
                 return Err(Error::unavailable(message, RETRY));
             }
+        }
+        planned.push(change);
+    }
+    Ok(planned)
+}
+
+async fn write_orders(tx: &Transaction, orders: &[ShardOrder]) -> Result<Vec<ShardChangeRecord>, Error> {
+    let last = counter(tx, "shard_change").await?;
+    let mut ordered = plan_orders(tx, orders).await?;
+    for (change, change_id) in ordered.iter_mut().zip(last + 1..) {
+        change.change_id = change_id;
+        for key in keys(change) {
             tx.put(key, change.encode_to_vec());
         }
-        ordered.push(change);
     }
     set_counter(tx, "shard_change", last + orders.len() as u64);
     Ok(ordered)

@@ -181,7 +181,7 @@ fn after(prefix: &[u8]) -> Bytes {
 }
 
 /// Bytes as text: what is not printable, and the backslash, in the manner of `\x00`.
-fn escape(bytes: &[u8]) -> String {
+pub(super) fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -196,7 +196,7 @@ fn escape(bytes: &[u8]) -> String {
     text
 }
 
-fn unescape(text: &str) -> Result<Bytes, String> {
+pub(super) fn unescape(text: &str) -> Result<Bytes, String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some(at) = rest.find('\\') {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);

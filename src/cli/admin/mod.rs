@@ -9,6 +9,7 @@ mod node;
 mod scrub;
 mod service;
 mod setting;
+mod shard;
 mod status;
 mod tenant;
 mod tenant_create;
@@ -28,6 +29,7 @@ Examples:
   cairn admin tenant create acme
   cairn admin key create --tenant acme
   cairn admin kv scan --tenant acme
+  cairn admin shard list --tenant acme                 its parts, where they are, how large
   cairn admin setting list --all";
 
 #[derive(Debug, Args)]
@@ -49,6 +51,8 @@ enum Verb {
     Node(node::Node),
     /// The groups and their replicas.
     Group(group::Group),
+    /// The parts of tenants: where they are, how large and how busy; split, merge and move them.
+    Shard(Box<shard::Shard>),
     /// The tenants.
     Tenant(tenant::Tenant),
     /// The access keys.
@@ -71,6 +75,7 @@ impl Admin {
             Verb::Top(verb) => verb.run(&session, output).await,
             Verb::Node(verb) => verb.run(&session, output).await,
             Verb::Group(verb) => verb.run(&session, output).await,
+            Verb::Shard(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Tenant(verb) => verb.run(&session, output).await,
             Verb::Key(verb) => verb.run(&session, output).await,
             Verb::Service(verb) => Box::pin(verb.run(&session, output)).await,

@@ -21,7 +21,7 @@ Examples:
   cairn admin top --once -o json | jq '.tenants[0]'";
 
 /// The first lines of a terminal: the cursor to the upper left, and everything below cleared.
-const HOME: &str = "\u{1b}[H\u{1b}[J";
+pub(super) const HOME: &str = "\u{1b}[H\u{1b}[J";
 /// Another screen for as long as it runs, and back to the one before.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
@@ -134,12 +134,12 @@ impl Frame {
 }
 
 /// A rate in few digits.
-fn rate(per_second: f64) -> String {
+pub(super) fn rate(per_second: f64) -> String {
     if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "bytes for people: casts of floats saturate")]
-fn whole(bytes: f64) -> String {
+pub(super) fn whole(bytes: f64) -> String {
     size(bytes.max(0.0) as u64)
 }
 
@@ -181,10 +181,10 @@ impl Top {
 }
 
 /// A screen of its own, given back at the end.
-struct Screen;
+pub(super) struct Screen;
 
 impl Screen {
-    fn enter() -> Result<Self, Failure> {
+    pub(super) fn enter() -> Result<Self, Failure> {
         output::bytes(ENTER.as_bytes()).map(|()| Screen)
     }
 }

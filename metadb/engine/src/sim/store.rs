@@ -8,7 +8,8 @@ mod files;
 use super::{Chance, Kind};
 use crate::disk::Disk;
 use crate::{
-    BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, FileExport, Replacement, Row, Store, StoreRead, Verified, WriteBatch,
+    BatchOp, COLUMN_FAMILIES, Cf, Cursor, EngineError, Exported, Extent, FileExport, Replacement, Row, Store, StoreRead, Verified,
+    WriteBatch,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -572,6 +573,19 @@ impl Store for SimStore {
             Ok(Verified { bytes, next: None })
         };
         std::future::ready(step()).boxed()
+    }
+
+    fn extents(&self, cf: Cf, ranges: Vec<Range<Bytes>>) -> BoxFuture<'static, Result<Vec<Extent>, EngineError>> {
+        let extent = |range: &Range<Bytes>| {
+            let mut extent = Extent::default();
+            for row in self.cursor(cf, &range.start[..]..&range.end[..], false) {
+                let (key, value) = row?;
+                extent.bytes += (key.len() + value.len()) as u64;
+                extent.rows += 1;
+            }
+            Ok(extent)
+        };
+        std::future::ready(ranges.iter().map(extent).collect()).boxed()
     }
 
     fn size_bytes(&self) -> u64 {
