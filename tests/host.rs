@@ -101,7 +101,9 @@ fn a_tenant_and_a_service_are_switched_off_and_on_on_every_node() {
             assert!(told.contains("suspended: unpaid since March"), "{verb:?}: {told}");
         }
     });
-    assert!(dev.json(&["admin", "status", "--exit-zero"])["switched_off"][0].as_str().is_some_and(|off| off.contains("unpaid since March")));
+    assert!(
+        dev.json(&["admin", "status", "--exit-zero"])["switched_off"][0].as_str().is_some_and(|off| off.contains("unpaid since March"))
+    );
     dev.json(&["admin", "kv", "scan", "--tenant", "demo"]);
 
     dev.json(&["admin", "tenant", "suspend", "demo", "--writes-only", "--reason", "over its quota"]);

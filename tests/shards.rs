@@ -38,7 +38,7 @@ fn runtime() -> Runtime {
 /// A cluster whose level allows for changes of shards.
 fn start(folder: &tempfile::TempDir) -> Dev {
     let dev = Dev::start(&folder.path().join("data"), 3);
-    until("all nodes know shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(4));
+    until("all nodes know shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(5));
     dev
 }
 
@@ -351,7 +351,7 @@ fn a_long_move_pauses_is_taken_back_and_outlives_the_node_that_carries_it() {
 fn what_can_not_be_is_refused_with_what_to_do_instead() {
     let folder = tempfile::tempdir().expect("a folder");
     let dev = Dev::start(&folder.path().join("data"), 1);
-    until("the node knows shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(4));
+    until("the node knows shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(5));
     dev.json(&["admin", "tenant", "create", "acme"]);
     let put = |key: &str| dev.json(&["admin", "kv", "put", "--tenant", "acme", key, "1"]);
     let fails = |code: i32, args: &[&str], words: &[&str]| {
