@@ -54,7 +54,7 @@ fn requests_done_twice_and_snapshots_with_less_are_caught() {
 
 #[test]
 fn rot_that_a_scrub_leaves_out_is_caught() {
-    caught(Planted::Server(Bug::ScrubSkipsFamily), 12);
+    caught(Planted::Server(Bug::ScrubSkipsFamily), 90);
 }
 
 #[test]
