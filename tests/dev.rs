@@ -18,7 +18,7 @@ fn three_nodes_come_up_survive_a_death_stop_cleanly_and_go_on() {
     assert!(status["nodes"].as_array().expect("nodes").iter().all(|node| node["up"] == true), "{status}");
     assert_eq!((status["groups"].as_u64(), status["groups_without_leader"].as_array().map(Vec::len)), (Some(9), Some(0)), "{status}");
 
-    assert_eq!((&status["problems"], &status["feature_level"]), (&serde_json::json!([]), &serde_json::json!(5)), "{status}");
+    assert_eq!((&status["problems"], &status["feature_level"]), (&serde_json::json!([]), &serde_json::json!(6)), "{status}");
 
     // A second start on the same folder is refused while the first one runs.
     let second = harness::run(&["dev", "--data", data.to_str().expect("a plain path")]);
@@ -53,7 +53,7 @@ fn every_verb_of_admin_answers() {
     assert!(dev.fails(2, &["admin", "tenant", "create", "Not A Name"]).contains("must be"));
     assert!(dev.fails(2, &["admin", "tenant", "create", "--", "-x"]).contains("begins with"));
     let told = dev.json(&["admin", "kv", "scan", "--directory"]).to_string();
-    assert!(told.contains("tenant_name acme") && told.contains("feature_level: 5"), "{told}");
+    assert!(told.contains("tenant_name acme") && told.contains("feature_level: 6"), "{told}");
     assert!(!told.contains(dev.told["secret_access_key"].as_str().expect("told")), "no secret is shown");
     dev.fails(2, &["admin", "kv", "put", "--directory", "a", "b"]);
     let names: Vec<_> = dev.json(&["admin", "tenant", "list"]).as_array().expect("a list").iter().map(|t| t["name"].clone()).collect();

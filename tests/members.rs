@@ -162,6 +162,68 @@ fn a_cluster_grows_and_shrinks_under_load_and_its_nodes_leave() {
     assert!(told.failures.is_empty() && told.acknowledged.len() > 100, "{} acknowledged, {:?}", told.acknowledged.len(), told.failures);
 }
 
+#[test]
+fn a_node_is_drained_under_load_and_holds_again_when_it_is_wanted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dev = Dev::start(&folder.path().join("data"), 4);
+    until("all nodes know drains", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(6));
+    let runtime = runtime();
+    let load = Load::start(&dev, &runtime);
+
+    // Of leaders only: it keeps what it holds. Not before every group has another voter.
+    until("node 1 can be drained", || dev.run(&["admin", "node", "drain", "1", "--leaders-only", "--dry-run"]).status.success());
+    let held = node(&dev, 1)["replicas"].as_u64().expect("a number");
+    dev.json(&["admin", "node", "drain", "1", "--leaders-only", "--reason", "a new kernel"]);
+    let drained = node(&dev, 1);
+    assert!(drained["membership"] == "draining" && drained["leads"] == 0 && drained["replicas"] == held, "{drained}");
+    let told = harness::stdout(&dev.run(&["admin", "status", "--exit-zero"]));
+    assert!(told.contains("node 1 is drained (a new kernel)") && told.contains("keeps"), "{told}");
+    dev.json(&["admin", "node", "undrain", "1"]);
+
+    // Of everything.
+    let planned = dev.json(&["admin", "node", "drain", "2", "--dry-run"]);
+    let moves = planned["moves"].as_array().expect("moves");
+    assert!(
+        !moves.is_empty() && moves.iter().all(|m| m["bytes"].is_u64() && !m["to"].as_array().expect("ids").contains(&2.into())),
+        "{planned}"
+    );
+    assert!(planned["expected"]["total_ms"].as_u64() > Some(0), "{planned}");
+    assert_eq!(node(&dev, 2)["membership"], "active", "a dry run changes nothing");
+    dev.json(&["admin", "node", "drain", "2", "--no-wait"]);
+    until("node 2 is empty", || node(&dev, 2)["replicas"] == 0);
+    assert!(voters(&dev).iter().flatten().all(|id| *id != 2), "{:?}", voters(&dev));
+    // It gets nothing new.
+    let refused = dev.fails(2, &["admin", "group", "members", "1", "promote", "2"]);
+    assert!(refused.contains("undrain"), "{refused}");
+    let refused = dev.fails(2, &["admin", "node", "replace", "3", "2"]);
+    assert!(refused.contains("undrain"), "{refused}");
+    // The three that are left are needed, of replicas and in the end of leaders.
+    let refused = dev.fails(2, &["admin", "node", "drain", "3"]);
+    assert!(refused.contains("at least 3") && refused.contains("--join"), "{refused}");
+    for node in ["1", "3"] {
+        dev.json(&["admin", "node", "drain", node, "--leaders-only"]);
+    }
+    let refused = dev.fails(2, &["admin", "node", "drain", "4", "--leaders-only"]);
+    assert!(refused.contains("undrain"), "{refused}");
+    for verb in ["drain", "undrain"] {
+        dev.fails(3, &["admin", "node", verb, "77"]);
+    }
+    for node in ["1", "2", "3"] {
+        dev.json(&["admin", "node", "undrain", node]);
+    }
+    // Now there is a place for its replicas again.
+    dev.json(&["admin", "node", "drain", "3"]);
+    assert!(voters(&dev).iter().all(|voters| *voters == [1, 2, 4]), "{:?}", voters(&dev));
+    until("leaders come back by themselves", || node(&dev, 2)["leads"].as_u64() > Some(0));
+    // A node that is drained may leave for good, and is not taken back by the wrong verb.
+    dev.json(&["admin", "node", "remove", "3", "--no-wait"]);
+    until("node 3 is removed", || node(&dev, 3)["membership"] == "removed");
+    assert!(dev.fails(2, &["admin", "node", "undrain", "3"]).contains("removed"));
+
+    let told = load.end(&runtime);
+    assert!(told.failures.is_empty() && told.acknowledged.len() > 100, "{} acknowledged, {:?}", told.acknowledged.len(), told.failures);
+}
+
 /// Where in the cluster's list a node is: ids are given in the order of joining.
 fn place(dev: &Dev, id: u64) -> usize {
     let address = node(dev, id)["address"].clone();

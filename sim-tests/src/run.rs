@@ -196,6 +196,10 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
         missing.extend(Box::pin(workload::settings::check(&healing, &reading)).await);
         missing.extend(Box::pin(workload::shards::check(&reading, &mut last.changes)).await);
         missing.extend(workload::flood::check(&healing).await);
+        if workload::placement::runs_in(healing.seed()) {
+            missing.extend(Box::pin(workload::placement::check(&healing, &reading)).await);
+            missing.extend(healing::well(&healing, &reading).await);
+        }
         last.samples = healing::identical(&healing, &reading.shared.trace).await;
         (missing, problems, last)
     });
@@ -226,6 +230,10 @@ fn clients(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], counts: [us
     tasks.push(at.spawn(workload::settings::run(operator)));
     let (operator, at) = client(cluster, shared, tenants, tasks.len() as u64 + 1);
     tasks.push(at.spawn(workload::shards::run(operator)));
+    if workload::placement::runs_in(cluster.seed()) {
+        let (operator, at) = client(cluster, shared, tenants, tasks.len() as u64 + 1);
+        tasks.push(at.spawn(workload::placement::run(operator)));
+    }
     tasks
 }
 

@@ -71,7 +71,9 @@ impl DirectoryPeers {
 
     async fn refresh_once(&self, operator: &Operator) -> Result<(), metadb_proto::Error> {
         let peer = |record: NodeRecord| {
-            let stays = record.state() == node_record::State::Active;
+            // One that is drained of leaders alone goes on to take file bytes.
+            let drains = record.state() == node_record::State::Draining;
+            let stays = record.state() == node_record::State::Active || drains && record.keeps_replicas;
             record.node.map(|node| Peer { node_id: node.node_id, address: node.address, stays })
         };
         let nodes: Vec<Peer> = operator.nodes().await?.into_iter().filter_map(peer).collect();

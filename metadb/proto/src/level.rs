@@ -15,19 +15,22 @@
 //! | 3 | the heartbeats of all groups between two nodes share a message; nodes leave, groups have chosen members |
 //! | 4 | the replicas of a group compare their states: an entry has each of them hash the same slice |
 //! | 5 | shards are split, merged and moved |
+//! | 6 | nodes are drained |
 
 use crate::Error;
 
 /// The oldest level that this build can judge by.
 pub const OLDEST: u16 = 1;
 /// The newest level that this build can judge by.
-pub const NEWEST: u16 = 5;
+pub const NEWEST: u16 = 6;
 /// Since this level nodes understand heartbeats of many groups in one message, and records of what members a cluster shall have.
 pub const MEMBERS: u16 = 3;
 /// Since this level replicas compare their states.
 pub const COMPARE: u16 = 4;
 /// Since this level groups understand the steps of splits, merges and moves.
 pub const SHARDS: u16 = 5;
+/// Since this level nodes understand records of where things shall be: nodes that are drained.
+pub const PLACEMENT: u16 = 6;
 
 const _: () = assert!(OLDEST >= 1 && OLDEST <= NEWEST, "a build knows at least one level");
 

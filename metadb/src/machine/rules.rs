@@ -64,7 +64,7 @@ impl Rules {
     pub(super) fn of(level: u16) -> Option<&'static Self> {
         match level {
             1 => Some(&LEVEL_1),
-            2 | level::MEMBERS | level::COMPARE | level::SHARDS => Some(&LEVEL_2),
+            2 | level::MEMBERS | level::COMPARE | level::SHARDS | level::PLACEMENT => Some(&LEVEL_2),
             _ => None,
         }
     }

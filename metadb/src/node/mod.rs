@@ -508,6 +508,8 @@ impl Node {
             snapshot_bytes_received: snapshots.received_bytes,
             snapshots_resumed: snapshots.resumed,
             snapshot_parts_rotten: snapshots.rotten_parts,
+            snapshot_bytes_per_s: snapshots.bytes_per_s,
+            snapshot_limit_bytes_per_s: self.config.snapshots.bytes_per_s,
             disk: self.room.status(),
             problems: self.problems(),
             settings_revision: self.config.settings.revision(),

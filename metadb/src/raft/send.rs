@@ -16,6 +16,7 @@ use openraft::raft::SnapshotResponse;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Chunks read ahead of the transport.
@@ -84,6 +85,7 @@ impl Way<'_> {
             // Its files would take the room of what the disk must have room for.
             self.depot.room.require(Room::Plenty).map_err(|error| Ended::Away(error.to_string()))?;
         }
+        let began = Instant::now();
         let manifest = outgoing.manifest().await.map_err(Ended::Spoiled)?;
         let (pushes, outbox) = mpsc::channel(CHUNKS_AHEAD);
         let mut request = tonic::Request::new(ReceiverStream::new(outbox));
@@ -98,6 +100,7 @@ impl Way<'_> {
             Answer::Installed(installed) => return Ok(installed.vote),
         };
         let _shown = Shown(self.traffic, self.to);
+        let lacks = manifest.total_bytes().saturating_sub(have.iter().sum());
         let producing = self.produce(outgoing, &manifest, &have, &pushes);
         // The sender's half stays open until the answer: a closed one would end the transfer in the receiver's eyes.
         let answering = next(&mut answers, IMPORT_TIMEOUT);
@@ -111,7 +114,10 @@ impl Way<'_> {
             }
         };
         match answer {
-            Answer::Installed(installed) => Ok(installed.vote),
+            Answer::Installed(installed) => {
+                self.depot.counts.note_rate(lacks, began.elapsed());
+                Ok(installed.vote)
+            }
             Answer::Have(_) => Err(Ended::Away("the receiver said twice what it has".to_owned())),
         }
     }

@@ -1,9 +1,11 @@
 //! Which nodes hold replicas, and how many: an operator's wishes, written into the directory. The reconciler does what they ask, however
 //! long it takes and whoever leads by then; asking for it again, or for the opposite, is always allowed.
 
+use super::drain::{self, Drain};
 use super::nodes::decode;
 use super::{Operator, PATIENCE};
 use crate::reconcile::members::Placement;
+use crate::reconcile::office;
 use crate::reconcile::plan::{self, Records};
 use crate::transaction::Transaction;
 use metadb_proto::v1::{ClusterRecord, GroupRecord, NodeRecord, StatusResponse, node_record};
@@ -28,6 +30,10 @@ pub struct Wish {
     pub leave: Option<(u64, Option<u64>)>,
     /// A node that shall hold replicas: one that was asked to leave stays.
     pub stay: Option<u64>,
+    /// A node that shall lead nothing, and hold nothing, and stay a node.
+    pub drain: Option<Drain>,
+    /// A node that is drained and shall lead and hold again.
+    pub undrain: Option<u64>,
     /// The voters of one group; none: as many as the cluster has replicas, where there is room.
     pub voters: Option<(u32, Vec<u64>)>,
     /// The learners of one group beside them.
@@ -159,10 +165,11 @@ fn write(tx: &Transaction, before: &Records, after: &Records) {
 }
 
 pub(super) fn leave(node: &mut NodeRecord, replaced_by: u64, reason: String) {
-    if node.state() == node_record::State::Active {
+    if matches!(node.state(), node_record::State::Active | node_record::State::Draining) {
         node.set_state(node_record::State::Leaving);
         node.state_since_ms = seam::unix_ms();
         node.reason = reason;
+        node.keeps_replicas = false;
     }
     node.replaced_by = replaced_by;
 }
@@ -197,19 +204,26 @@ fn grant(records: &mut Records, wish: &Wish, alive: &[u64]) -> Result<(), Error>
     if let Some(node_id) = wish.stay {
         stay(find_node(records, node_id)?)?;
     }
+    if let Some(wanted) = &wish.drain {
+        drain::drain(records, wanted, alive)?;
+    }
+    if let Some(node_id) = wish.undrain {
+        drain::undrain(records, node_id)?;
+    }
     for (wanted, is_voters) in [(&wish.voters, true), (&wish.learners, false)] {
         let Some((group_id, nodes)) = wanted else { continue };
         nodes.iter().try_for_each(|id| check_member(records, *id))?;
         let group = find_group(records, *group_id)?;
         if is_voters { &mut group.wanted_voters } else { &mut group.wanted_learners }.clone_from(nodes);
     }
-    if wish.replicas.is_some() || wish.leave.is_some() {
+    let goes = wish.leave.is_some() || wish.drain.as_ref().is_some_and(|drain| !drain.leaders_only);
+    if wish.replicas.is_some() || goes {
         enough_nodes(records, alive)?;
     }
     Ok(())
 }
 
-fn find_node(records: &mut Records, node_id: u64) -> Result<&mut NodeRecord, Error> {
+pub(super) fn find_node(records: &mut Records, node_id: u64) -> Result<&mut NodeRecord, Error> {
     let found = records.nodes.iter_mut().find(|record| record.node.as_ref().is_some_and(|node| node.node_id == node_id));
     found.ok_or_else(|| Error::not_found(format!("node {node_id}")))
 }
@@ -230,20 +244,26 @@ fn stay(node: &mut NodeRecord) -> Result<(), Error> {
                 format!("{id}, removed"),
             ))
         }
-        node_record::State::Leaving => {
-            node.set_state(node_record::State::Active);
-            node.state_since_ms = seam::unix_ms();
-            (node.replaced_by, node.reason) = (0, String::new());
+        node_record::State::Leaving | node_record::State::Draining => {
+            activate(node);
             Ok(())
         }
     }
 }
 
+pub(super) fn activate(node: &mut NodeRecord) {
+    node.set_state(node_record::State::Active);
+    node.state_since_ms = seam::unix_ms();
+    (node.replaced_by, node.keeps_replicas, node.reason) = (0, false, String::new());
+}
+
 fn check_member(records: &mut Records, node_id: u64) -> Result<(), Error> {
+    let refused = |limit: &str, what: &str| Err(Error::invalid("node", limit, format!("{node_id}, which {what}")));
     match find_node(records, node_id)?.state() {
         node_record::State::Active => Ok(()),
-        node_record::State::Leaving | node_record::State::Removed => {
-            Err(Error::invalid("node", "a node that stays", format!("{node_id}, which leaves or was removed")))
+        node_record::State::Leaving | node_record::State::Removed => refused("a node that stays", "leaves or was removed"),
+        node_record::State::Draining => {
+            refused("a node that is not drained; `cairn admin node undrain` ends that", "is drained and gets nothing new")
         }
     }
 }
@@ -262,7 +282,7 @@ fn check_successor(records: &mut Records, old: u64, new: u64, alive: &[u64]) -> 
 /// Whether all replicas have a node to be on.
 fn enough_nodes(records: &Records, alive: &[u64]) -> Result<(), Error> {
     let ClusterRecord { replicas, .. } = records.cluster;
-    let staying = records.nodes.iter().filter(|node| node.state() == node_record::State::Active);
+    let staying = records.nodes.iter().filter(|node| office::takes(node));
     let answering = staying.filter(|record| record.node.as_ref().is_some_and(|node| alive.contains(&node.node_id))).count();
     if answering >= replicas as usize {
         return Ok(());

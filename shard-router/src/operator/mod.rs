@@ -1,6 +1,8 @@
 //! What an operator asks for. Every verb is one or few transactions on the directory, and may be asked again after it died half-way.
 
 mod batch;
+mod drain;
+mod forecast;
 mod keys;
 mod measure;
 mod membership;
@@ -14,6 +16,8 @@ mod status;
 mod tenants;
 
 pub use batch::{Planned, TenantBatch};
+pub use drain::Drain;
+pub use forecast::{Forecast, Relocation};
 pub use measure::{Measure, Outlook, range_of};
 pub use membership::{Membership, Wish};
 pub use names::check_tenant_name;
@@ -101,7 +105,7 @@ impl Operator {
             return Err(Error::invalid("count", format!("1 to {GROUPS_AT_ONCE}"), count.to_string()));
         }
         let replicas = self.cluster().await?.replicas as usize;
-        let nodes = self.nodes().await?.into_iter().filter(|node| node.state() == v1::node_record::State::Active);
+        let nodes = self.nodes().await?.into_iter().filter(crate::reconcile::office::takes);
         let nodes: Vec<_> = nodes.filter_map(|record| record.node).collect();
         if nodes.len() < replicas {
             return Err(Error::invalid("nodes", format!("at least {replicas}, one per replica"), nodes.len().to_string()));

@@ -6,6 +6,7 @@
 //!
 //! Not here: which shards are in a group (that is balance), and the change itself (`metadb::group::members`).
 
+use super::office;
 use super::plan::{Records, Step, leader_of, trouble};
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::v1::{
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// A learner that lacks no more entries than this may become a voter.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 /// Groups that get new replicas at the same time: each is a copy of all its data.
-const GROUPS_IN_MOTION: usize = 4;
+pub(crate) const GROUPS_IN_MOTION: usize = 4;
 /// How long a learner may be silent before another node gets the replica in its place.
 const LEARNER_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -92,7 +93,9 @@ impl Sight<'_> {
 
     fn placement(&self, record: &GroupRecord, leader: u64, seen: &GroupStatus, load: &mut BTreeMap<u64, usize>) -> Placement {
         let (voters, learners) = (ids(&seen.voters), ids(&seen.learners));
-        let wanted_learners: BTreeSet<u64> = record.wanted_learners.iter().copied().filter(|id| self.stays(*id)).collect();
+        let holds = |id: &u64| voters.contains(id) || learners.contains(id);
+        let wanted_learners = record.wanted_learners.iter().copied();
+        let wanted_learners: BTreeSet<u64> = wanted_learners.filter(|id| self.takes(*id) || holds(id) && self.keeps(*id)).collect();
         let target = if record.wanted_voters.is_empty() {
             self.by_size((record.group_id, leader), &voters, &learners, load)
         } else {
@@ -117,13 +120,13 @@ impl Sight<'_> {
         load: &BTreeMap<u64, usize>,
     ) -> BTreeSet<u64> {
         let candidates = self.candidates((group_id, voters), voters, learners, load);
-        let mut stays: Vec<u64> = voters.iter().copied().filter(|id| self.stays(*id)).collect();
+        let mut stays: Vec<u64> = voters.iter().copied().filter(|id| self.keeps(*id)).collect();
         let replicas = self.records.cluster.replicas as usize;
         let size = size(replicas, stays.len() + candidates.len(), voters.len());
         // Who goes first when there are too many: the silent, then who holds most; the leader last.
         stays.sort_by_key(|id| (*id != leader, self.silence.contains_key(id), load.get(id).copied().unwrap_or(0), *id));
         stays.truncate(size);
-        let leaving = voters.iter().copied().filter(|id| !self.stays(*id));
+        let leaving = voters.iter().copied().filter(|id| !self.keeps(*id));
         stays.into_iter().chain(candidates).chain(leaving).take(size).collect()
     }
 
@@ -138,9 +141,9 @@ impl Sight<'_> {
         let wanted: BTreeSet<u64> = wanted.iter().copied().collect();
         let taken: BTreeSet<u64> = wanted.union(voters).copied().collect();
         // Whoever stepped in before goes on: else two would take turns for ever.
-        let stepped_in = voters.difference(&wanted).copied().filter(|id| self.stays(*id));
+        let stepped_in = voters.difference(&wanted).copied().filter(|id| self.keeps(*id));
         let mut substitutes = stepped_in.chain(self.candidates((group_id, &taken), voters, learners, load));
-        let chosen = wanted.iter().filter_map(|id| match self.stays(*id) {
+        let chosen = wanted.iter().filter_map(|id| match self.takes(*id) || voters.contains(id) && self.keeps(*id) {
             true => Some(*id),
             false => substitutes.next().or(voters.contains(id).then_some(*id)),
         });
@@ -156,21 +159,27 @@ impl Sight<'_> {
         learners: &BTreeSet<u64>,
         load: &BTreeMap<u64, usize>,
     ) -> Vec<u64> {
-        let leaving = self.records.nodes.iter().filter(|node| voters.contains(&id_of(node)) && node.state() != node_record::State::Active);
+        let leaving = self.records.nodes.iter().filter(|node| voters.contains(&id_of(node)) && !office::keeps(node));
         let replacing: BTreeSet<u64> = leaving.map(|node| node.replaced_by).collect();
         let may_learn = |id: u64| {
             let silent = self.silence.get(&id).copied().unwrap_or_default();
             self.is_alive(id) || (learners.contains(&id) && silent < LEARNER_PATIENCE)
         };
-        let nodes = self.records.nodes.iter().filter(|node| node.state() == node_record::State::Active).map(id_of);
+        let nodes = self.records.nodes.iter().filter(|node| office::takes(node)).map(id_of);
         let mut free: Vec<u64> =
             nodes.filter(|id| !taken.contains(id) && may_learn(*id) && !trouble::is_quarantined(group_id, *id, self.statuses)).collect();
         free.sort_by_key(|id| (!replacing.contains(id), !learners.contains(id), load.get(id).copied().unwrap_or(0), *id));
         free
     }
 
-    fn stays(&self, id: u64) -> bool {
-        self.records.nodes.iter().any(|node| id_of(node) == id && node.state() == node_record::State::Active)
+    /// Whether a node may lead, and get what it does not hold.
+    fn takes(&self, id: u64) -> bool {
+        self.records.nodes.iter().any(|node| id_of(node) == id && office::takes(node))
+    }
+
+    /// Whether a node may go on to hold what it holds.
+    fn keeps(&self, id: u64) -> bool {
+        self.records.nodes.iter().any(|node| id_of(node) == id && office::keeps(node))
     }
 
     fn is_alive(&self, id: u64) -> bool {
@@ -204,6 +213,8 @@ impl Sight<'_> {
             }
             steps.extend(step);
         }
+        // A leader that is to go does not wait until others have new replicas.
+        steps.sort_by_key(|step| !matches!(step, Step::HandOver { .. }));
         steps.extend(self.node_steps(&placements));
         steps
     }
@@ -222,11 +233,12 @@ impl Sight<'_> {
             return set(if is_ready(&p.target, p, seen) { &p.target } else { &p.voters }, &p.learners);
         }
         let heir = || {
-            let heirs = p.voters.intersection(&p.target).filter(|id| **id != p.leader && seen.answering.contains(id));
-            let node_id = *heirs.max_by_key(|id| seen.matched.get(id).copied())?;
+            let heirs = p.voters.intersection(&p.target).filter(|id| **id != p.leader && self.takes(**id) && seen.answering.contains(id));
+            let has_room = |id: &u64| self.statuses.get(id).is_some_and(trouble::has_room);
+            let node_id = *heirs.max_by_key(|id| (has_room(id), seen.matched.get(id).copied()))?;
             Some(Step::HandOver { group_id: p.group_id, node_id })
         };
-        if !self.stays(p.leader)
+        if !self.takes(p.leader)
             && let Some(step) = heir()
         {
             return Some(step);
@@ -321,7 +333,7 @@ impl Sight<'_> {
                 node_record::State::Active if !after.is_zero() && silent >= after && self.can_do_without(id) => {
                     steps.push(Step::GiveUpNode { node: record.clone(), silent });
                 }
-                node_record::State::Active | node_record::State::Leaving | node_record::State::Removed => {}
+                node_record::State::Active | node_record::State::Leaving | node_record::State::Draining | node_record::State::Removed => {}
             }
         }
         steps
@@ -338,7 +350,7 @@ impl Sight<'_> {
 
     /// Whether enough others answer to hold all replicas.
     fn can_do_without(&self, id: u64) -> bool {
-        let others = self.alive.iter().filter(|node| node.node_id != id && self.stays(node.node_id)).count();
+        let others = self.alive.iter().filter(|node| node.node_id != id && self.takes(node.node_id)).count();
         others >= self.records.cluster.replicas as usize
     }
 }

@@ -4,6 +4,7 @@
 //! written into the directory is conditional on what was read. Which node leads is therefore a matter of economy, not of safety.
 
 pub mod members;
+pub(crate) mod office;
 pub mod plan;
 
 use crate::admin;

@@ -5,6 +5,7 @@
 pub(super) mod trouble;
 
 use super::members::{Members, Placement, Sight, Silence};
+use super::office;
 use crate::operator::group_record;
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::v1::{
@@ -221,11 +222,11 @@ impl std::fmt::Display for Step {
 #[must_use]
 pub fn plan(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, silence: &Silence) -> Vec<Step> {
     let alive = alive(records, statuses);
+    let staying: Vec<NodeRef> = alive.iter().filter(|node| takes(node, records)).cloned().collect();
     let mut steps = trouble::rebuild(statuses);
     steps.extend(level_steps(records, statuses, &alive));
-    steps.extend(trouble::evacuate(statuses));
+    steps.extend(trouble::evacuate(statuses, &staying));
     steps.extend(Sight { records, statuses, silence, alive: &alive }.steps());
-    let staying: Vec<NodeRef> = alive.iter().filter(|node| stays(node, records)).cloned().collect();
     steps.extend(define_groups(records, &staying));
     let creating = records.groups.iter().filter(|group| group.state() == group::State::Creating);
     steps.extend(creating.filter_map(|group| form_group(group, statuses, &alive)));
@@ -257,9 +258,9 @@ fn alive(records: &Records, statuses: &BTreeMap<u64, StatusResponse>) -> Vec<Nod
     here.filter(|node| is_member(node, records, statuses)).collect()
 }
 
-fn stays(node: &NodeRef, records: &Records) -> bool {
+fn takes(node: &NodeRef, records: &Records) -> bool {
     let is_it = |record: &&NodeRecord| record.node.as_ref() == Some(node);
-    records.nodes.iter().find(is_it).is_some_and(|record| record.state() == node_record::State::Active)
+    records.nodes.iter().find(is_it).is_some_and(office::takes)
 }
 
 /// Alive, at the address that the directory has, and of this cluster.
@@ -341,13 +342,15 @@ pub(super) fn leader_of(group_id: u32, statuses: &BTreeMap<u64, StatusResponse>)
     groups.filter(|(_, group)| group.group_id == group_id && group.role() == Role::Leader).max_by_key(|(_, group)| group.term)
 }
 
-/// One leader a round moves, from the node that leads most to the one that leads fewest.
-fn spread_leaders(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, alive: &[NodeRef]) -> Option<Step> {
-    let mut led: BTreeMap<u64, Vec<&GroupStatus>> = alive.iter().map(|node| (node.node_id, Vec::new())).collect();
+/// One leader a round moves, from the node that leads most to the one that leads fewest, of those that may lead.
+fn spread_leaders(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, staying: &[NodeRef]) -> Option<Step> {
+    let mut led: BTreeMap<u64, Vec<&GroupStatus>> = staying.iter().map(|node| (node.node_id, Vec::new())).collect();
     for group in records.groups.iter().filter(|group| group.group_id != DIRECTORY_GROUP && group.state() == group::State::Active) {
         // A group without a leader is busy enough: nothing moves while one is missing.
         let (node_id, status) = leader_of(group.group_id, statuses)?;
-        led.entry(node_id).or_default().push(status);
+        if let Some(groups) = led.get_mut(&node_id) {
+            groups.push(status);
+        }
     }
     let (most, groups) = led.iter().max_by_key(|(node_id, groups)| (groups.len(), **node_id))?;
     let mut takers: Vec<(&u64, usize)> =

@@ -10,6 +10,7 @@ pub mod final_reads;
 pub mod flood;
 pub mod lists;
 pub mod once;
+pub mod placement;
 pub mod registers;
 pub mod settings;
 pub mod shards;

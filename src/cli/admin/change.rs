@@ -3,11 +3,11 @@
 
 use crate::cli::connection::Session;
 use crate::failure::Failure;
-use crate::output::{self, Output, Show};
+use crate::output::{self, Output, Show, duration, size};
 use clap::Args;
-use metadb_proto::v1::node_record;
+use metadb_proto::v1::{Role, node_record};
 use serde::Serialize;
-use shard_router::operator::{Membership, Operator, Wish};
+use shard_router::operator::{Forecast, Membership, Operator, Relocation, Wish};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,12 +28,23 @@ pub(super) struct How {
     no_wait: bool,
 }
 
-/// A group whose voters change.
+/// A group whose voters change, or its leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Move {
     group: u32,
     from: BTreeSet<u64>,
     to: BTreeSet<u64>,
+    /// Who leads and hands over.
+    leader_goes: Option<u64>,
+    /// About how much is copied to each new replica.
+    bytes: Option<u64>,
+}
+
+/// What it may be expected to cost.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Expected {
+    bytes: u64,
+    total_ms: u64,
 }
 
 /// A change, as it is printed.
@@ -42,19 +53,29 @@ struct Change {
     dry_run: bool,
     done: bool,
     moves: Vec<Move>,
+    expected: Expected,
 }
 
 impl Show for Change {
     fn columns(&self) -> Vec<&'static str> {
-        vec!["GROUP", "VOTERS NOW", if self.done { "VOTERS" } else { "VOTERS THEN" }]
+        vec!["GROUP", "VOTERS NOW", if self.done { "VOTERS" } else { "VOTERS THEN" }, "HANDS OVER", "COPIES"]
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        self.moves.iter().map(|m| vec![m.group.to_string(), list(&m.from), list(&m.to)]).collect()
+        let row = |m: &Move| {
+            let leader = m.leader_goes.map_or_else(|| "-".to_owned(), |node| format!("node {node}"));
+            let copies = match m.bytes {
+                Some(bytes) => size(bytes),
+                None if m.to.is_subset(&m.from) => "-".to_owned(),
+                None => "?".to_owned(),
+            };
+            vec![m.group.to_string(), list(&m.from), list(&m.to), leader, copies]
+        };
+        self.moves.iter().map(row).collect()
     }
 
     fn empty(&self) -> &'static str {
-        "no replica moves"
+        "no replica moves, and no leader"
     }
 }
 
@@ -62,17 +83,28 @@ pub(super) fn list(ids: &BTreeSet<u64>) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn moves(members: &Membership) -> Vec<Move> {
-    let moving = members.placements().into_iter().filter(|p| p.target != p.voters);
-    moving.map(|p| Move { group: p.group_id, from: p.voters, to: p.target }).collect()
+impl Change {
+    fn of(forecast: Forecast, dry_run: bool, done: bool) -> Self {
+        let total_ms = u64::try_from(forecast.total.as_millis()).unwrap_or(u64::MAX);
+        let moved = |m: Relocation| Move { group: m.group_id, from: m.from, to: m.to, leader_goes: m.leader_goes, bytes: m.bytes };
+        let expected = Expected { bytes: forecast.bytes, total_ms };
+        Change { dry_run, done, moves: forecast.relocations.into_iter().map(moved).collect(), expected }
+    }
 }
 
 /// Shows a wish, or writes it down and watches until it is granted.
 pub(super) async fn carry_out(session: &Session, output: Output, wish: &Wish, how: How) -> Result<(), Failure> {
     let operator = session.operator();
-    let planned = moves(&operator.membership().await?.with(wish)?);
+    let planned = operator.forecast(&operator.membership().await?.with(wish)?).await;
+    if !planned.relocations.is_empty() {
+        output::note(&format!(
+            "to expect: {} copied, in about {}",
+            size(planned.bytes),
+            duration(u64::try_from(planned.total.as_millis()).unwrap_or(u64::MAX))
+        ));
+    }
     if how.dry_run {
-        return output.show(&Change { dry_run: true, done: false, moves: planned });
+        return output.show(&Change::of(planned, true, false));
     }
     operator.wish(wish).await?;
     if how.no_wait {
@@ -81,7 +113,7 @@ pub(super) async fn carry_out(session: &Session, output: Output, wish: &Wish, ho
         output::note("the cluster does it by itself: Ctrl-C ends the watching, not the work");
         watch(&operator, wish).await?;
     }
-    output.show(&Change { dry_run: false, done: !how.no_wait, moves: planned })
+    output.show(&Change::of(planned, false, !how.no_wait))
 }
 
 /// Tells what is left to do, whenever that changes, until nothing is.
@@ -119,7 +151,11 @@ fn left(members: &Membership, wish: &Wish) -> Vec<String> {
         let recorded: BTreeSet<u64> = group.voters.iter().map(|node| node.node_id).collect();
         if p.target != p.voters {
             let learning: BTreeSet<u64> = p.learners.intersection(&p.target).copied().collect();
-            let learning = if learning.is_empty() { String::new() } else { format!(" ({} learns)", list(&learning)) };
+            let learning = match (learning.is_empty(), received(members, p.group_id, &learning)) {
+                (true, _) => String::new(),
+                (false, None) => format!(" ({} learns)", list(&learning)),
+                (false, Some(percent)) => format!(" ({} learns, {percent} % received)", list(&learning)),
+            };
             left.push(format!("group {}: {} to {}{learning}", p.group_id, list(&p.voters), list(&p.target)));
         } else if p.learners != p.target_learners || recorded != p.voters {
             left.push(format!("group {}: tidying up", p.group_id));
@@ -132,5 +168,26 @@ fn left(members: &Membership, wish: &Wish) -> Vec<String> {
     {
         left.push(format!("node {id} leaves"));
     }
+    left.extend(wish.drain.as_ref().and_then(|drain| undrained(members, drain.node_id)));
     left
+}
+
+/// How much of a snapshot the nodes have that learn a group, in percent.
+fn received(members: &Membership, group_id: u32, learning: &BTreeSet<u64>) -> Option<u64> {
+    let replicas = members.statuses.iter().filter(|(id, _)| learning.contains(id)).flat_map(|(_, status)| &status.groups);
+    let receiving = replicas.filter(|replica| replica.group_id == group_id).filter_map(|replica| replica.receiving_snapshot.as_ref());
+    receiving.filter_map(|snapshot| snapshot.done_bytes.saturating_mul(100).checked_div(snapshot.total_bytes)).min()
+}
+
+/// What a node that is drained still has; nothing, if it does not answer.
+fn undrained(members: &Membership, node_id: u64) -> Option<String> {
+    let record = members.records.nodes.iter().find(|record| record.node.as_ref().is_some_and(|node| node.node_id == node_id))?;
+    let groups = &members.statuses.get(&node_id)?.groups;
+    let leads = groups.iter().filter(|group| group.role() == Role::Leader).count();
+    // A replica that can't be used does not go before its node is mended.
+    let held = groups.iter().filter(|group| group.role() != Role::Failed && !record.keeps_replicas).count();
+    match (record.state() == node_record::State::Draining, leads, held) {
+        (false, ..) | (true, 0, 0) => None,
+        (true, leads, held) => Some(format!("node {node_id} leads {leads} groups and has {held} replicas to give away")),
+    }
 }

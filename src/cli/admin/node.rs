@@ -7,7 +7,7 @@ use crate::failure::{Code, Failure};
 use crate::output::{self, Format, Output};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shard_router::operator::Wish;
+use shard_router::operator::{Drain, Wish};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +20,8 @@ Examples:
   cairn admin node safe-to-stop 2 && ssh node-2 systemctl stop cairn
   cairn admin node add 10.0.0.4:7401
   cairn admin node remove 2 --dry-run
+  cairn admin node drain 2 --dry-run
+  cairn admin node undrain 2
   cairn admin node replace 2 4
   cairn admin node auto-replace --after-seconds 300";
 
@@ -65,6 +67,33 @@ enum Verb {
         /// How many replicas each group shall have from now on: fewer, if too few nodes stay.
         #[arg(long, value_name = "N")]
         replicas: Option<u32>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Empty a node: its leaders hand over within seconds, then other nodes learn its groups and vote in its place. It stays a node, gets
+    /// nothing new, and may be taken down, until `undrain`.
+    #[command(
+        after_help = "Examples:\n  cairn admin node drain 2 --dry-run                        what would move where, how much, how long\n  cairn admin node drain 2 --reason 'a new disk'             watches until it is empty; goes on without being watched\n  cairn admin node drain 2 --leaders-only && ssh node-2 reboot   for a restart: its replicas stay\n\nCopies of file contents on the node are not moved."
+    )]
+    Drain {
+        /// Its id.
+        node: u64,
+        /// Only of what it leads: its replicas stay, for a short time of work on it.
+        #[arg(long)]
+        leaders_only: bool,
+        /// Why: shown as long as it is drained.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// End that a node is drained: it may lead and hold again.
+    #[command(
+        after_help = "Examples:\n  cairn admin node undrain 2\n\nLeaders come back to it by themselves. Replicas do when a group lacks one."
+    )]
+    Undrain {
+        /// Its id.
+        node: u64,
         #[command(flatten)]
         how: How,
     },
@@ -116,6 +145,11 @@ impl Node {
             Verb::Replace { dead, new, how } => {
                 carry_out(session, output, &Wish { leave: Some((dead, Some(new))), ..Wish::default() }, how).await
             }
+            Verb::Drain { node, leaders_only, reason, how } => {
+                let drain = Some(Drain { node_id: node, leaders_only, reason });
+                carry_out(session, output, &Wish { drain, ..Wish::default() }, how).await
+            }
+            Verb::Undrain { node, how } => carry_out(session, output, &Wish { undrain: Some(node), ..Wish::default() }, how).await,
             Verb::AutoReplace { after_seconds, never } => auto_replace(session, output, if never { Some(0) } else { after_seconds }).await,
         }
     }

@@ -78,7 +78,9 @@ struct NodeRow {
     labels: BTreeMap<String, String>,
     /// Whether it holds replicas, hands them over, or was removed.
     membership: &'static str,
-    /// Why it leaves.
+    /// While it is drained: of leaders only.
+    keeps_replicas: bool,
+    /// Why it leaves or is drained.
     reason: String,
     /// Why it did not answer.
     problem: String,
@@ -99,6 +101,8 @@ impl Show for Nodes {
                     ("active", false) => "down".to_owned(),
                     ("leaving", true) => "up, leaving".to_owned(),
                     ("leaving", false) => "down, leaving".to_owned(),
+                    ("draining", true) => "up, drained".to_owned(),
+                    ("draining", false) => "down, drained".to_owned(),
                     (other, _) => other.to_owned(),
                 },
                 node.address.clone(),
@@ -167,6 +171,18 @@ fn tell(overview: &Overview) -> Result<(), Failure> {
         let contents = "copies of file contents on it stay where they are";
         output::line(&format!("node {} leaves ({}): {} replicas on it; {contents}", node.id, node.reason, node.replicas))?;
     }
+    for node in overview.nodes.0.iter().filter(|node| node.membership == "draining") {
+        let because = if node.reason.is_empty() { String::new() } else { format!(" ({})", node.reason) };
+        let left = match (node.keeps_replicas, node.leads, node.replicas) {
+            (true, 0, held) => format!("leads nothing and keeps {held} replicas"),
+            (true, leads, _) => format!("still leads {leads} groups"),
+            (false, 0, 0) => "holds nothing".to_owned(),
+            (false, leads, held) => format!("still leads {leads} groups and holds {held} replicas"),
+        };
+        let left = if node.up { left } else { "does not answer".to_owned() };
+        let back = format!("`cairn admin node undrain {}` ends it", node.id);
+        output::line(&format!("node {} is drained{because}: it {left}; {back}", node.id))?;
+    }
     overview.switched_off.iter().try_for_each(|off| output::line(off))?;
     doors::lines(&overview.waiting).iter().try_for_each(|line| output::line(line))?;
     overview.problems.iter().try_for_each(|problem| output::line(&problem.message))
@@ -206,8 +222,10 @@ fn row(view: &NodeView) -> NodeRow {
         membership: match record.state() {
             node_record::State::Active => "active",
             node_record::State::Leaving => "leaving",
+            node_record::State::Draining => "draining",
             node_record::State::Removed => "removed",
         },
+        keeps_replicas: record.keeps_replicas,
         reason: record.reason.clone(),
     }
 }

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+/// A smaller transfer says nothing of how fast a large one would be.
+const TELLING_BYTES: u64 = 1 << 20;
+
 /// How snapshots travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotLimits {
@@ -82,6 +85,8 @@ pub struct SnapshotTotals {
     pub resumed: u64,
     /// Chunks and files that failed their checksums, on either side.
     pub rotten_parts: u64,
+    /// Bytes a second that the last telling transfer to another node reached, the import there included; 0: there was none.
+    pub bytes_per_s: u64,
 }
 
 /// Counts of a node since it started.
@@ -101,11 +106,21 @@ pub(crate) struct Counts {
     pub(crate) resumed: AtomicU64,
     /// Chunks and files that failed their checksums, on either side.
     pub(crate) rotten: AtomicU64,
+    /// Bytes a second of the last telling transfer.
+    rate: AtomicU64,
 }
 
 impl Counts {
     pub(crate) fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Notes how fast a transfer was, if it was large enough to tell.
+    pub(crate) fn note_rate(&self, bytes: u64, took: Duration) {
+        let per_s = u128::from(bytes) * 1000 / took.as_millis().max(1);
+        if bytes >= TELLING_BYTES {
+            self.rate.store(u64::try_from(per_s).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
 
     /// All of them.
@@ -119,6 +134,7 @@ impl Counts {
             reused_bytes: read(&self.reused),
             resumed: read(&self.resumed),
             rotten_parts: read(&self.rotten),
+            bytes_per_s: read(&self.rate),
         }
     }
 }

@@ -97,12 +97,14 @@ impl Model {
         match step {
             Step::AddLearners { group_id, added, members, .. } => {
                 assert!(added.iter().all(|node| !self.dead.contains(&node.node_id)), "a dead node gets no replica: {added:?}");
+                assert!(added.iter().all(|node| office::takes(self.record(node.node_id))), "a node that goes gets no replica: {added:?}");
                 added.iter().for_each(|node| self.make(group_id, node.node_id));
                 self.set(group_id, &members);
             }
             Step::SetMembers { group_id, members } => self.set(group_id, &members),
             Step::HandOver { group_id, node_id } | Step::MoveLeader { group_id, node_id } => {
                 assert!(!self.dead.contains(&node_id), "a dead node does not lead");
+                assert!(office::takes(self.record(node_id)), "a node that goes does not get to lead");
                 let group = self.groups.get_mut(&group_id).expect("a group of the model");
                 assert!(group.voters.contains(&node_id), "only a voter leads");
                 group.leader = node_id;
@@ -188,11 +190,13 @@ impl Model {
     }
 
     fn check(&self) {
-        let staying: Vec<u64> = self.records.nodes.iter().filter(|n| n.state() == node_record::State::Active).map(id_of).collect();
+        let staying: Vec<u64> = self.records.nodes.iter().filter(|node| office::keeps(node)).map(id_of).collect();
+        let leading: Vec<u64> = self.records.nodes.iter().filter(|node| office::takes(node)).map(id_of).collect();
         for (group_id, group) in &self.groups {
             assert_eq!(group.voters.len(), self.records.cluster.replicas as usize, "group {group_id}: {group:?}");
             assert!(group.voters.iter().all(|id| staying.contains(id)), "group {group_id}: {group:?}");
             assert!(group.learners.is_empty(), "group {group_id}: {group:?}");
+            assert!(leading.contains(&group.leader), "group {group_id}: {group:?}");
         }
         for id in self.records.nodes.iter().filter(|n| n.state() != node_record::State::Removed).map(id_of) {
             let has = self.disks.get(&id).cloned().unwrap_or_default();
@@ -202,6 +206,12 @@ impl Model {
         let statuses = self.statuses();
         assert!(placements(&self.records, &statuses).iter().all(|p| p.target == p.voters));
     }
+}
+
+fn draining(model: &mut Model, id: u64, keeps_replicas: bool) {
+    let record = model.record(id);
+    record.set_state(node_record::State::Draining);
+    record.keeps_replicas = keeps_replicas;
 }
 
 fn leaving(model: &mut Model, id: u64, replaced_by: u64) {
@@ -244,6 +254,43 @@ fn a_node_that_leaves_hands_everything_over_and_is_removed() {
     model.settle();
     model.check();
     assert_eq!(model.record(1).state(), node_record::State::Removed);
+}
+
+#[test]
+fn a_node_that_is_drained_hands_its_leaders_over_first_and_then_everything_and_stays_a_node() {
+    let mut model = Model::new(4, 3, 8);
+    model.settle();
+    draining(&mut model, 1, false);
+    let led: Vec<u32> = model.groups.iter().filter(|(_, group)| group.leader == 1).map(|(id, _)| *id).collect();
+    let steps = plan(&model.records, &model.statuses(), &model.silence());
+    let group = |step: &Step| if let Step::HandOver { group_id, .. } = step { Some(*group_id) } else { None };
+    let handed: BTreeSet<u32> = steps.iter().map_while(group).collect();
+    assert!(!led.is_empty() && led.iter().copied().eq(handed), "all that it leads, at once and first: {led:?}, {steps:?}");
+    model.settle();
+    model.check();
+    assert_eq!(model.record(1).state(), node_record::State::Draining);
+    assert!(model.disks[&1].is_empty());
+    model.record(1).set_state(node_record::State::Active);
+    draining(&mut model, 2, false);
+    model.settle();
+    model.check();
+    assert!(!model.disks[&1].is_empty(), "it holds again");
+}
+
+#[test]
+fn a_node_that_is_drained_of_leaders_keeps_its_replicas_and_gets_none() {
+    let mut model = Model::new(4, 3, 8);
+    model.settle();
+    let before = model.disks.clone();
+    draining(&mut model, 1, true);
+    model.settle();
+    model.check();
+    assert_eq!(model.disks, before);
+    // Now another one goes, and node 1 is not there to take its place.
+    leaving(&mut model, 2, 0);
+    model.settle();
+    let gained: Vec<&u32> = model.disks[&1].difference(&before[&1]).collect();
+    assert!(gained.is_empty(), "{gained:?}");
 }
 
 #[test]
@@ -316,7 +363,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_wished_planning_ends_where_it_shall(wishes in prop::collection::vec((0_u8..4, 1_u64..8, 0_usize..3), 1..8)) {
+    fn whatever_is_wished_planning_ends_where_it_shall(wishes in prop::collection::vec((0_u8..6, 1_u64..8, 0_usize..3), 1..8)) {
         let mut model = Model::new(7, 3, 3);
         model.settle();
         for (wish, id, replicas) in wishes {
@@ -326,6 +373,10 @@ proptest! {
                 1 if staying - model.dead.len() > model.records.cluster.replicas as usize + 1 && model.record(id).state() == node_record::State::Active => {
                     leaving(&mut model, id, 0);
                 }
+                4 if staying - model.dead.len() > model.records.cluster.replicas as usize + 1 && model.record(id).state() == node_record::State::Active => {
+                    draining(&mut model, id, false);
+                }
+                5 if model.record(id).state() == node_record::State::Draining => model.record(id).set_state(node_record::State::Active),
                 // One that is dead leaves at once: the next may die only when all have all their replicas again.
                 2 if staying > model.records.cluster.replicas as usize + 1 && model.records.cluster.replicas > 1 && model.record(id).state() == node_record::State::Active => {
                     model.dead.insert(id);

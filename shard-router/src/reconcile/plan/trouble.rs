@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type Statuses = BTreeMap<u64, StatusResponse>;
 
 /// Whether a node may be given more to lead.
-pub(super) fn has_room(status: &StatusResponse) -> bool {
+pub(in crate::reconcile) fn has_room(status: &StatusResponse) -> bool {
     status.disk.as_ref().is_none_or(|disk| matches!(disk.room(), Room::Plenty | Room::Unspecified))
 }
 
@@ -48,8 +48,9 @@ pub(super) fn rebuild(statuses: &Statuses) -> Vec<Step> {
     steps
 }
 
-/// Leaders on full disks, each to the voter with room that leads least.
-pub(super) fn evacuate(statuses: &Statuses) -> Vec<Step> {
+/// Leaders on full disks, each to the voter with room that leads least, of those that may lead.
+pub(super) fn evacuate(statuses: &Statuses, staying: &[NodeRef]) -> Vec<Step> {
+    let may_lead = |id: u64| staying.iter().any(|node| node.node_id == id);
     let mut led: BTreeMap<u64, usize> = BTreeMap::new();
     for (node_id, status) in statuses {
         led.insert(*node_id, status.groups.iter().filter(|group| group.role() == Role::Leader).count());
@@ -58,7 +59,7 @@ pub(super) fn evacuate(statuses: &Statuses) -> Vec<Step> {
     for status in statuses.values().filter(|status| !has_room(status)) {
         for group in status.groups.iter().filter(|group| group.role() == Role::Leader) {
             let voters = group.voters.iter().map(|voter| voter.node_id);
-            let takers = voters.filter(|id| statuses.get(id).is_some_and(has_room) && can_lead(*id, group, statuses));
+            let takers = voters.filter(|id| may_lead(*id) && statuses.get(id).is_some_and(has_room) && can_lead(*id, group, statuses));
             if let Some(node_id) = takers.min_by_key(|id| (led.get(id).copied().unwrap_or(0), *id)) {
                 *led.entry(node_id).or_default() += 1;
                 steps.push(Step::LeaveFull { group_id: group.group_id, node_id });
@@ -120,12 +121,14 @@ mod tests {
     fn a_full_node_hands_its_leaders_to_one_with_room() {
         let low = || Some(DiskStatus { room: Room::Low.into(), ..Default::default() });
         let mut seen = statuses(&[1, 2, 3], &[1, 2, 3], &[]);
-        assert_eq!(evacuate(&seen), []);
+        let all = nodes(&[1, 2, 3]);
+        assert_eq!(evacuate(&seen, &all), []);
         seen.get_mut(&1).expect("there").disk = low();
-        assert_eq!(evacuate(&seen), [Step::LeaveFull { group_id: GROUP, node_id: 2 }]);
+        assert_eq!(evacuate(&seen, &all), [Step::LeaveFull { group_id: GROUP, node_id: 2 }]);
+        assert_eq!(evacuate(&seen, &nodes(&[1, 3])), [Step::LeaveFull { group_id: GROUP, node_id: 3 }], "node 2 is drained");
         seen.get_mut(&2).expect("there").disk = low();
-        assert_eq!(evacuate(&seen), [Step::LeaveFull { group_id: GROUP, node_id: 3 }]);
+        assert_eq!(evacuate(&seen, &all), [Step::LeaveFull { group_id: GROUP, node_id: 3 }]);
         seen.get_mut(&3).expect("there").disk = low();
-        assert_eq!(evacuate(&seen), [], "all are full: a leader that serves reads is better than none");
+        assert_eq!(evacuate(&seen, &all), [], "all are full: a leader that serves reads is better than none");
     }
 }

@@ -2,10 +2,10 @@
 //! and watched until they ended.
 
 use super::find::{Names, with_hint};
-use super::told::{Asked, Cost, Ended, Planned, Row, duration};
+use super::told::{Asked, Cost, Ended, Planned, Row};
 use crate::cli::connection::Session;
 use crate::failure::{Code, Failure};
-use crate::output::{self, Output, size};
+use crate::output::{self, Output, duration, size};
 use clap::Args;
 use metadb_proto::v1::shard_change_record::{Kind, State};
 use metadb_proto::v1::shard_status::State as Seen;

@@ -3,7 +3,7 @@
 use super::find::{Names, end, start};
 use crate::cli::admin::kv::escape;
 use crate::cli::time;
-use crate::output::{Show, size};
+use crate::output::{Show, duration, size};
 use metadb_proto::v1::shard_change_record::{Kind, State};
 use metadb_proto::v1::{ShardChangeCost, ShardChangeRecord, ShardHistoryRecord, shard_history_record};
 use serde::Serialize;
@@ -216,16 +216,6 @@ impl Show for Asked {
 
     fn rows(&self) -> Vec<Vec<String>> {
         if self.done { Ended(self.changes.clone()).rows() } else { UnderWay(self.changes.clone()).rows() }
-    }
-}
-
-/// A time for people.
-pub(super) fn duration(ms: u64) -> String {
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..120_000 => format!("{:.1} s", ms as f64 / 1000.0),
-        120_000..7_200_000 => format!("{} min", ms / 60_000),
-        _ => format!("{:.1} h", ms as f64 / 3_600_000.0),
     }
 }
 
