@@ -10,7 +10,7 @@ use crate::rows::shard::{Shard, State};
 use bytes::Bytes;
 use metadb_proto::directory::{DIRECTORY_EPOCH, DIRECTORY_GROUP, DIRECTORY_TENANT};
 use metadb_proto::{Error, Version, v1};
-use std::collections::BTreeMap;
+use rpds::RedBlackTreeMapSync as SharedMap;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use std::time::Duration;
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// Shards and forwarding marks of one tenant, by start.
-type Shards = BTreeMap<Bytes, Shard>;
+type Shards = SharedMap<Bytes, Shard>;
 
-/// What a group owns.
+/// What a group owns. A copy shares all but what is changed in it: readers hold one while the next is made, thousands of times a minute
+/// when shards move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ownership {
     group_id: u32,
-    tenants: BTreeMap<u64, Shards>,
+    tenants: SharedMap<u64, Shards>,
     /// How many shards are expected: most often none, and then no request looks for one.
     expected: usize,
 }
@@ -81,10 +82,10 @@ fn is_before_end(key: &[u8], end: &[u8]) -> bool {
 impl Ownership {
     /// What a group owns from birth: the directory's group the directory, others nothing.
     pub(crate) fn at_birth(group_id: u32) -> Self {
-        let mut tenants = BTreeMap::new();
+        let mut tenants = SharedMap::new_sync();
         if group_id == DIRECTORY_GROUP {
             let shard = Shard { end: Bytes::new(), epoch: DIRECTORY_EPOCH, version: Version::ZERO, state: State::Owned };
-            tenants.insert(DIRECTORY_TENANT, BTreeMap::from([(Bytes::new(), shard)]));
+            tenants.insert_mut(DIRECTORY_TENANT, Shards::new_sync().insert(Bytes::new(), shard));
         }
         Ownership { group_id, tenants, expected: 0 }
     }
@@ -96,18 +97,22 @@ impl Ownership {
 
     fn insert(&mut self, tenant_id: u64, start: Bytes, shard: Shard) {
         self.expected += usize::from(matches!(shard.state, State::Expected { .. }));
-        self.tenants.entry(tenant_id).or_default().insert(start, shard);
+        match self.tenants.get_mut(&tenant_id) {
+            Some(shards) => shards.insert_mut(start, shard),
+            None => self.tenants.insert_mut(tenant_id, Shards::new_sync().insert(start, shard)),
+        }
     }
 
     fn remove(&mut self, tenant_id: u64, start: &[u8]) {
-        let removed = self.tenants.get_mut(&tenant_id).and_then(|shards| shards.remove(start));
-        self.expected -= usize::from(removed.is_some_and(|shard| matches!(shard.state, State::Expected { .. })));
+        let Some(shards) = self.tenants.get_mut(&tenant_id) else { return };
+        self.expected -= usize::from(shards.get(start).is_some_and(|shard| matches!(shard.state, State::Expected { .. })));
+        shards.remove_mut(start);
     }
 
     /// How many shards are owned.
     pub(crate) fn owned(&self) -> u64 {
         let is_owned = |shard: &Shard| matches!(shard.state, State::Owned | State::Fenced { .. });
-        self.tenants.values().flat_map(BTreeMap::values).map(|shard| u64::from(is_owned(shard))).sum()
+        self.tenants.values().flat_map(Shards::values).map(|shard| u64::from(is_owned(shard))).sum()
     }
 
     /// Whether anything of a tenant is or was owned.

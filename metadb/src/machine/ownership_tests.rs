@@ -1,6 +1,7 @@
 //! Ownership: who is told what, epochs only rise, asking again changes nothing.
 
 use super::*;
+use std::collections::BTreeMap;
 
 const GROUP: u32 = 3;
 const TENANT: u64 = 7;

@@ -7,7 +7,8 @@ use super::ownership::{self, Change, Range, ShardRow};
 use super::{Run, rows};
 use crate::command::Command;
 use crate::rows::data::{self, Stored};
-use metadb_engine::Cf;
+use bytes::Bytes;
+use metadb_engine::{BatchOp, Cf};
 use metadb_proto::v1::{self, shard_change as step};
 use metadb_proto::{Error, Version, limits};
 use std::sync::Arc;
@@ -15,6 +16,10 @@ use std::time::Duration;
 
 /// When a caller may ask again whose shard arrived in the entry before.
 const ARRIVED_RETRY: Duration = Duration::from_millis(1);
+
+/// Most rows of a range that are removed one by one, and most bytes that are read to find them.
+const FEW_ROWS: usize = 512;
+const FEW_ROWS_BYTES: usize = 1 << 20;
 
 /// The least version that a command may be given: a shard's versions go on rising where it arrives.
 pub(super) fn above_fence(command: &Command) -> Version {
@@ -79,10 +84,32 @@ impl Run<'_> {
 
     fn drop_rows(&mut self, range: Range) {
         if let Some((start, end)) = data::range(self.group_id, range.tenant_id, &range.start, &range.end) {
-            self.batch.delete_range(Cf::Data, start.clone(), end.clone());
+            match self.few_rows(&start, &end) {
+                Some(keys) => keys.into_iter().for_each(|key| self.batch.delete(Cf::Data, key)),
+                None => self.batch.delete_range(Cf::Data, start.clone(), end.clone()),
+            }
             self.overlay.drop_range(start, end);
             self.released.push(range);
         }
+    }
+
+    /// The keys of the rows of a range, if they are few. Those are removed one by one: a range that was deleted is looked at by every read of
+    /// the store until a compaction, and thousands of small shards may go in a minute. What does not read back goes with its range.
+    fn few_rows(&self, start: &Bytes, end: &Bytes) -> Option<Vec<Bytes>> {
+        let is_put = |key: &Bytes| start <= key && (end.is_empty() || key < end);
+        if self.batch.ops().iter().any(|(cf, op)| *cf == Cf::Data && matches!(op, BatchOp::Put(key, _) if is_put(key))) {
+            return None;
+        }
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        for row in self.store.cursor(Cf::Data, &start[..]..&end[..], false) {
+            let (key, value) = row.ok()?;
+            bytes += key.len() + value.len();
+            if keys.len() == FEW_ROWS || bytes > FEW_ROWS_BYTES {
+                return None;
+            }
+            keys.push(key);
+        }
+        Some(keys)
     }
 
     pub(super) fn adopt(&mut self, request: v1::AdoptShardRequest, version: Version) -> Result<Version, Error> {

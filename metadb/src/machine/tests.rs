@@ -450,3 +450,40 @@ fn a_full_store_changes_nothing() {
     assert_eq!(machine.applied(), &before);
     assert_eq!(get(&machine, "k"), Ok(None));
 }
+
+#[test]
+fn a_range_that_goes_leaves_no_row_however_many_there_are_and_whenever_they_came() {
+    for rows in [3, 600] {
+        let (store, mut machine) = owner();
+        let write = |n: usize| {
+            Command::Transact(v1::TransactRequest {
+                header: header(),
+                conditions: Vec::new(),
+                operations: vec![put(format!("key/{:04}", n % rows), format!("{n}"))],
+            })
+        };
+        for n in 0..rows + 2 {
+            run(&mut machine, write(n));
+        }
+        // One more row of the range in the call that drops it.
+        let index = 2 + rows as u64 + 2;
+        let last = vec![proposal(index, 0, vec![write(rows)]), proposal(index + 1, 0, vec![release("", "", 2)])];
+        let at_once = rows == 3;
+        let entries = if at_once { last } else { last.into_iter().skip(1).collect() };
+        let outcomes: Vec<Outcome> = machine.apply(entries).expect("storage works").into_iter().flatten().collect();
+        assert!(matches!(outcomes.last(), Some(Outcome::Shard(Ok(_)))), "{outcomes:?}");
+        assert_eq!(store.cursor(Cf::Data, &[]..&[], false).count(), 0, "{rows} rows");
+    }
+    let (store, mut machine) = owner();
+    transact(&mut machine, Vec::new(), vec![put("a", "1"), put("m", "1"), put("z", "1")]).expect("no condition");
+    run(&mut machine, Command::ChangeShard(split_at("m", 2)));
+    run(&mut machine, release("m", "", 3));
+    let left: Vec<Bytes> = store.cursor(Cf::Data, &[]..&[], false).map(|row| row.expect("readable").0).collect();
+    assert_eq!(left.len(), 1, "only what was given away goes: {left:?}");
+}
+
+fn split_at(at: &'static str, epoch: u64) -> v1::ChangeShard {
+    let range = Some(v1::ShardRange { tenant_id: TENANT, ..Default::default() });
+    let change = Some(v1::shard_change::Change::Split(v1::SplitShard { at: at.into() }));
+    v1::ChangeShard { group_id: GROUP, change: Some(v1::ShardChange { range, epoch, change }) }
+}
