@@ -13,6 +13,7 @@ use metadb_proto::v1::{GroupRecord, ShardHistoryRecord, TenantRecord, group_reco
 use report::Report;
 use shard_router::operation;
 use shard_router::operator::{CHANGES_AT_ONCE, Operator, ShardOrder, Wanted, Wish};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -178,9 +179,11 @@ async fn move_all(operator: &Operator, tenants: &[TenantRecord], to: &[u32]) -> 
         expected: None,
     };
     let orders: Vec<ShardOrder> = tenants.iter().enumerate().map(order).collect();
+    let asked = Cell::new(0);
     let ordering = async {
         for orders in orders.chunks(CHANGES_AT_ONCE) {
             operator.order_changes(orders).await?;
+            asked.set(asked.get() + orders.len());
         }
         Ok::<(), Error>(())
     };
@@ -195,8 +198,10 @@ async fn move_all(operator: &Operator, tenants: &[TenantRecord], to: &[u32]) -> 
             }
             () = tokio::time::sleep(LOOK) => {}
         }
+        // Those asked for meanwhile are seen the next time.
+        let before = asked.get();
         let left = operator.changes(None).await?.len();
-        let done = if is_ordered { orders.len() - left } else { shown };
+        let done = before.saturating_sub(left);
         progress.advance((done - shown.min(done)) as u64);
         shown = shown.max(done);
         if is_ordered && left == 0 {

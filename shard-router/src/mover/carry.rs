@@ -16,7 +16,8 @@ use tokio::time::Instant;
 const STEP: Duration = Duration::from_secs(20);
 /// How long one attempt to copy may take; then what was brought is in the destination's log, and the next one goes on there.
 const COPY: Duration = Duration::from_secs(600);
-/// A round that brought no more than one page, and so took no longer than this, is close: the next one is shorter still.
+/// A round that brought no more than one page, and so took no longer than this, is close: the next one is shorter still. The first round of
+/// a small shard may be.
 const CLOSE_PAGES: u64 = 1;
 /// Rounds of catching up after which the writes are believed to outrun the copy.
 const ROUNDS: u32 = 30;
@@ -213,7 +214,7 @@ impl Carried<'_> {
         }
         let Brought { bytes, pages, through, .. } = self.heeding(after).await?;
         self.copied_bytes += bytes;
-        self.sight.is_close = after > 0 && pages <= CLOSE_PAGES;
+        self.sight.is_close = pages <= CLOSE_PAGES;
         Ok(Done::Step { version: 0, through })
     }
 

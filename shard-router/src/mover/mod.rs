@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use metadb_proto::directory::DIRECTORY_GROUP;
-use metadb_proto::settings::Settings;
+use metadb_proto::settings::{Asker, Settings, registry};
 use metadb_proto::v1::shard_change_record::State;
 use metadb_proto::v1::{self, NodeRef, Role, ShardChangeRecord};
 use metadb_proto::{Error, seam};
@@ -33,8 +33,6 @@ const IDLE: Duration = Duration::from_millis(300);
 const BUSY: Duration = Duration::from_millis(50);
 /// How long the own node may take to tell its state.
 const OWN_STATUS: Duration = Duration::from_secs(1);
-/// Changes that are carried at a time.
-pub const AT_ONCE: usize = 48;
 /// Changes that are read at a time.
 const PAGE: u32 = 1024;
 /// For how long, at most, a shard is neither read nor written because it moves.
@@ -62,6 +60,13 @@ struct Work {
     pace: Pace,
 }
 
+impl Work {
+    /// Changes that are carried at a time.
+    fn at_once(&self) -> usize {
+        usize::try_from(self.settings.get(&registry::SHARDS_CHANGES_AT_ONCE, Asker::NODE)).unwrap_or(usize::MAX)
+    }
+}
+
 type Carrying = BoxFuture<'static, (u64, Result<(), Error>)>;
 type Look = BoxFuture<'static, Result<Vec<ShardChangeRecord>, Error>>;
 
@@ -85,7 +90,7 @@ impl Mover {
                 Some((change_id, result)) = carrying.next(), if !carrying.is_empty() => {
                     self.ended(change_id, result);
                     // Others may be waiting behind what was read.
-                    if self.waiting.is_empty() && self.carried.len() < AT_ONCE / 2 {
+                    if self.waiting.is_empty() && self.carried.len() <= self.work.at_once() / 2 {
                         next_look = next_look.min(Instant::now() + BUSY);
                     }
                 }
@@ -98,7 +103,7 @@ impl Mover {
                     next_look = Instant::now() + IDLE;
                 }
             }
-            while carrying.len() < AT_ONCE
+            while carrying.len() < self.work.at_once()
                 && let Some(record) = self.waiting.pop_front()
             {
                 let (work, change_id) = (Arc::clone(&self.work), record.change_id);

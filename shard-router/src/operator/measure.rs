@@ -7,7 +7,7 @@ use super::Operator;
 use crate::admin;
 use crate::client::Scan;
 use crate::directory::record;
-use metadb_proto::settings::{Asker, Labels, Value, explain, registry};
+use metadb_proto::settings::{Asker, Labels, Setting, Value, explain, registry};
 use metadb_proto::v1::shard_change_record::Kind;
 use metadb_proto::v1::{
     ListShardsRequest, SettingRecord, ShardChangeCost, ShardHistoryRecord, ShardRange, ShardRecord, ShardStatus, shard_history_record,
@@ -52,6 +52,8 @@ pub enum Measure {
 pub struct Outlook {
     /// What all moves together may copy in a second; 0: nothing bounds it.
     pub bytes_per_s: u64,
+    /// How many run at a time; 0: one.
+    pub at_once: u64,
     /// What the last moves cost, the last one first.
     pub recent: Vec<ShardChangeCost>,
 }
@@ -69,12 +71,19 @@ impl Outlook {
     /// A move of so many bytes.
     #[must_use]
     pub fn of_move(&self, bytes: u64) -> ShardChangeCost {
+        self.of_moves(1, bytes)
+    }
+
+    /// So many moves, of so many bytes together.
+    #[must_use]
+    pub fn of_moves(&self, moves: u64, bytes: u64) -> ShardChangeCost {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let pause_micros = middle(self.recent.iter().map(|cost| cost.pause_micros)).unwrap_or(micros(PAUSE));
         let small = self.recent.iter().filter(|cost| cost.bytes < TELLING_BYTES).map(|cost| cost.total_ms);
         let steps_ms = middle(small).unwrap_or(micros(STEPS) / 1000);
-        let copy_ms = u128::from(bytes) * 1000 / u128::from(self.rate());
-        ShardChangeCost { bytes, total_ms: steps_ms.saturating_add(u64::try_from(copy_ms).unwrap_or(u64::MAX)), pause_micros }
+        let steps_ms = u128::from(steps_ms) * u128::from(moves.div_ceil(self.at_once.max(1)));
+        let total_ms = steps_ms + u128::from(bytes) * 1000 / u128::from(self.rate());
+        ShardChangeCost { bytes, total_ms: u64::try_from(total_ms).unwrap_or(u64::MAX), pause_micros }
     }
 
     /// A split or a merge: no row moves, and nobody waits.
@@ -102,10 +111,10 @@ fn recent_moves(mut history: Vec<ShardHistoryRecord>) -> Vec<ShardChangeCost> {
 }
 
 /// The bound that holds for a node without labels; a node with labels may have another one.
-fn bound(records: &[SettingRecord]) -> u64 {
-    let held = explain(&registry::SHARDS_MOVE_MIB_PER_S.definition, records, &Labels::default(), Asker::NODE);
+fn bound(setting: &'static Setting<u64>, records: &[SettingRecord]) -> u64 {
+    let held = explain(&setting.definition, records, &Labels::default(), Asker::NODE);
     match held.first().map(|candidate| candidate.value) {
-        Some(Value::Integer(mib_per_s)) => mib_per_s << 20,
+        Some(Value::Integer(bound)) => bound,
         Some(Value::Flag(_) | Value::Choice(_)) | None => 0,
     }
 }
@@ -182,7 +191,7 @@ impl Operator {
     /// # Errors
     /// As [`crate::Client::scan`] on the directory.
     pub async fn outlook(&self, tenant_id: Option<u64>) -> Result<Outlook, Error> {
-        let bytes_per_s = bound(&self.settings().await?);
+        let settings = self.settings().await?;
         let (start, end) = directory::records("shard_history");
         let scan = Scan { start: start.into(), end: end.into(), limit: HISTORY_READ, reverse: true, ..Scan::default() };
         let page = self.directory().scan(scan).await?;
@@ -190,7 +199,11 @@ impl Operator {
         if let Some(tenant_id) = tenant_id {
             history.extend(self.shard_history(tenant_id).await?);
         }
-        Ok(Outlook { bytes_per_s, recent: recent_moves(history) })
+        Ok(Outlook {
+            bytes_per_s: bound(&registry::SHARDS_MOVE_MIB_PER_S, &settings) << 20,
+            at_once: bound(&registry::SHARDS_CHANGES_AT_ONCE, &settings),
+            recent: recent_moves(history),
+        })
     }
 }
 
@@ -212,7 +225,7 @@ mod tests {
 
     #[test]
     fn without_a_history_the_setting_and_constants_say_what_to_expect() {
-        let outlook = Outlook { bytes_per_s: 64 * MIB, recent: Vec::new() };
+        let outlook = Outlook { bytes_per_s: 64 * MIB, ..Outlook::default() };
         assert_eq!(outlook.of_move(640 * MIB), cost(640 * MIB, 10_100, 20_000));
         assert_eq!(Outlook::default().of_move(64 * MIB), cost(64 * MIB, 2_100, 20_000), "nothing bounds it");
         assert_eq!(outlook.in_place().pause_micros, 0);
@@ -221,9 +234,10 @@ mod tests {
     #[test]
     fn what_moves_reached_counts_up_to_what_is_allowed() {
         let recent = vec![cost(10 * MIB, 1000, 9_000), cost(20 * MIB, 1000, 5_000), cost(1000, 150, 7_000)];
-        let fast = Outlook { bytes_per_s: 64 * MIB, recent: recent.clone() };
+        let fast = Outlook { bytes_per_s: 64 * MIB, at_once: 4, recent: recent.clone() };
+        assert_eq!(fast.of_moves(9, 40 * MIB).total_ms, 3 * 150 + 2000);
         assert_eq!(fast.of_move(40 * MIB), cost(40 * MIB, 2_150, 7_000));
-        let bounded = Outlook { bytes_per_s: 4 * MIB, recent };
+        let bounded = Outlook { bytes_per_s: 4 * MIB, recent, ..Outlook::default() };
         assert_eq!(bounded.of_move(40 * MIB).total_ms, 10_150);
     }
 
@@ -249,9 +263,10 @@ mod tests {
 
     #[test]
     fn the_bound_is_that_of_the_cluster() {
-        assert_eq!(bound(&[]), 64 * MIB, "the default");
+        let bound = |records: &[SettingRecord]| bound(&registry::SHARDS_MOVE_MIB_PER_S, records);
+        assert_eq!(bound(&[]), 64, "the default");
         let scope = metadb_proto::settings::Scope::Cluster.to_proto();
         let set = SettingRecord { name: "shards.move_mib_per_s".into(), scope: Some(scope), value: "3".into(), ..Default::default() };
-        assert_eq!(bound(&[set]), 3 * MIB);
+        assert_eq!(bound(&[set]), 3);
     }
 }

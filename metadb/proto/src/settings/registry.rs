@@ -67,6 +67,8 @@ registry! {
     COMPARE_INTERVAL_S: u64 = "compare.interval_s", integer(0, 10 * 365 * 86_400, "s"), Value::Integer(86_400), Nodes;
     /// How much all moves of shards together may copy in a second; 0: as much as the disks allow.
     SHARDS_MOVE_MIB_PER_S: u64 = "shards.move_mib_per_s", integer(0, 65_536, "MiB/s"), Value::Integer(64), Nodes;
+    /// How many changes of shards are carried at a time. More do not copy faster, and let each shard stand still for longer.
+    SHARDS_CHANGES_AT_ONCE: u64 = "shards.changes_at_once", integer(1, 256, "changes"), Value::Integer(12), Nodes;
     /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
     SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
     /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.

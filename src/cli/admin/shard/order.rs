@@ -12,7 +12,6 @@ use metadb_proto::v1::shard_status::State as Seen;
 use metadb_proto::v1::{
     ShardChangeCost, ShardChangeRecord, ShardHistoryRecord, ShardRange, ShardRecord, ShardStatus, shard_history_record,
 };
-use shard_router::mover::AT_ONCE;
 use shard_router::operator::{CHANGES_AT_ONCE, Measure, Operator, Outlook, ShardOrder, Wanted, range_of};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -148,15 +147,15 @@ async fn sizes(operator: &Operator, wishes: &[Wish]) -> Result<Sizes, Failure> {
 fn orders(wishes: &[Wish], sizes: &Sizes, outlook: &Outlook, reason: &str) -> (Vec<ShardOrder>, ShardChangeCost) {
     let bytes = |shard: &ShardRecord| sizes.get(&(shard.tenant_id, shard.start.clone())).copied().unwrap_or(0);
     let moves = |(_, wanted): &&Wish| matches!(wanted, Wanted::Move { .. });
-    let moving = wishes.iter().filter(moves).count();
-    let whole =
-        if moving == 0 { outlook.in_place() } else { outlook.of_move(wishes.iter().filter(moves).map(|(shard, _)| bytes(shard)).sum()) };
+    let moving = wishes.iter().filter(moves).count() as u64;
+    let moved_bytes = wishes.iter().filter(moves).map(|(shard, _)| bytes(shard)).sum();
+    let whole = if moving == 0 { outlook.in_place() } else { outlook.of_moves(moving, moved_bytes) };
     let order = |(shard, wanted): &Wish| {
         let mut expected = outlook.in_place();
         if let Wanted::Move { .. } = wanted {
             expected = outlook.of_move(bytes(shard));
             // Those that run at a time share the bound.
-            expected.total_ms = expected.total_ms.saturating_mul(moving.min(AT_ONCE) as u64).min(whole.total_ms);
+            expected.total_ms = expected.total_ms.saturating_mul(moving.min(outlook.at_once.max(1))).min(whole.total_ms);
         }
         ShardOrder {
             tenant_id: shard.tenant_id,
@@ -305,7 +304,7 @@ mod tests {
     #[test]
     fn moves_at_the_same_time_share_the_bound_and_splits_copy_nothing() {
         const MIB: u64 = 1 << 20;
-        let outlook = Outlook { bytes_per_s: MIB, recent: Vec::new() };
+        let outlook = Outlook { bytes_per_s: MIB, at_once: 12, ..Outlook::default() };
         let sizes = Sizes::from([((7, "a".into()), 10 * MIB), ((7, "b".into()), 30 * MIB)]);
         let to = || Wanted::Move { to_group_id: 3 };
         let (alone, whole) = orders(&[wish("a", to())], &sizes, &outlook, "r");
