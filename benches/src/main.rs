@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use cairn_benches::plan::{Length, MANY, Plan, Section};
 use cairn_benches::report::{self, Figure, Report};
-use cairn_benches::sections::{idle, limits, neighbour, pause, restart, throughput, writes};
+use cairn_benches::sections::{idle, limits, moves, neighbour, pause, restart, shards, throughput, writes};
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ struct Args {
     /// Seconds per section: proves that it works, its figures mean nothing.
     #[arg(long)]
     tiny: bool,
+    /// Shards of the section `shards`: 12288 unless it is said.
+    #[arg(long)]
+    shards: Option<usize>,
     /// How often each system is started afresh and measured.
     #[arg(long)]
     rounds: Option<usize>,
@@ -91,6 +94,7 @@ fn plan(args: &Args) -> Plan {
         mariadb: peer(&args.mariadb),
         sections: if args.section.is_empty() { plan.sections } else { args.section.clone() },
         rounds: args.rounds.unwrap_or(plan.rounds).max(1),
+        shards: args.shards.unwrap_or(plan.shards).max(1),
         ..plan
     }
 }
@@ -139,6 +143,8 @@ async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
             Section::Restart => ("restart", restart::run(&plan, &data).await),
             Section::Neighbour => ("neighbour", neighbour::run(&plan, &data).await),
             Section::Writes => ("writes", writes::run(&plan, &data).await),
+            Section::Moves => ("moves", moves::run(&plan, &data).await),
+            Section::Shards => ("shards", shards::run(&plan, &data).await),
         };
         run.done(name, report)?;
     }

@@ -47,6 +47,10 @@ pub enum Section {
     Neighbour,
     /// Bytes written to disk per byte put, beside etcd.
     Writes,
+    /// What clients notice while shards move.
+    Moves,
+    /// What many shards cost, and how fast they are made, split and merged.
+    Shards,
 }
 
 /// How long a run shall take.
@@ -93,6 +97,14 @@ pub struct Plan {
     pub state_bytes: u64,
     /// Puts whose bytes on disk are counted.
     pub counted_puts: u64,
+    /// Moves that are made.
+    pub moves: usize,
+    /// Of how many shards.
+    pub moving_shards: usize,
+    /// Shards that are made.
+    pub shards: usize,
+    /// How many of them are split and merged.
+    pub splits: usize,
 }
 
 impl Plan {
@@ -110,6 +122,11 @@ impl Plan {
             Length::Short => (3, ms(2500), 10_000, ms(10_000), 256 << 20, 60_000),
             Length::Full => (9, ms(4000), 10_000, ms(60_000), 1 << 30, 500_000),
         };
+        let (moves, moving_shards, shards, splits) = match length {
+            Length::Tiny => (4, 2, 100, 50),
+            Length::Short => (64, 16, 12_288, 1_000),
+            Length::Full => (1_000, 32, 12_288, 4_000),
+        };
         Plan {
             cairn: "target/release/cairn".into(),
             etcd: Some("etcd".into()),
@@ -126,6 +143,10 @@ impl Plan {
             quiet,
             state_bytes,
             counted_puts,
+            moves,
+            moving_shards,
+            shards,
+            splits,
         }
     }
 

@@ -2,9 +2,11 @@
 
 pub mod idle;
 pub mod limits;
+pub mod moves;
 pub mod neighbour;
 pub mod pause;
 pub mod restart;
+pub mod shards;
 pub mod throughput;
 pub mod verdicts;
 pub mod writes;
