@@ -61,7 +61,12 @@ impl Work {
                 self.pace.turn(bytes, self.bytes_per_s()).await;
             }
             let import = admin::import_rows(import);
-            let imported = self.operator.router().at_leader(group_id, until, &import);
+            let imported = async {
+                let asked = Instant::now();
+                let imported = self.operator.router().at_leader(group_id, until, &import).await;
+                self.pace.took(asked.elapsed(), self.bytes_per_s());
+                imported
+            };
             let next = async {
                 if is_last { Ok(ReadShardResponse::default()) } else { self.read(record, after_version, continuation, until).await }
             };
