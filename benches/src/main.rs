@@ -143,7 +143,7 @@ async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
             Section::Restart => ("restart", restart::run(&plan, &data).await),
             Section::Neighbour => ("neighbour", neighbour::run(&plan, &data).await),
             Section::Writes => ("writes", writes::run(&plan, &data).await),
-            Section::Moves => ("moves", moves::run(&plan, &data).await),
+            Section::Moves => ("moves", Box::pin(moves::run(&plan, &data)).await),
             Section::Shards => ("shards", shards::run(&plan, &data).await),
         };
         run.done(name, report)?;
