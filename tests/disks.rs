@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Rows written before a disk is hurt.
 const ROWS: usize = 40;
 /// How long a cluster may take to mend itself, in looks.
-const LOOKS: usize = 150;
+const LOOKS: usize = 300;
 const LOOK: Duration = Duration::from_millis(200);
 
 fn put(dev: &Dev, key: &str) {
@@ -146,6 +146,19 @@ impl Small {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output();
         mounted.is_ok_and(|output| output.status.success()).then(|| Small(at.to_owned()))
     }
+
+    fn free_bytes(&self) -> u64 {
+        let told = rustix::fs::statvfs(&self.0).expect("it tells");
+        told.f_bavail * told.f_frsize
+    }
+
+    /// Leaves only so many bytes free, until the file that this returns is removed.
+    fn fill_but(&self, bytes: u64) -> PathBuf {
+        let filler = self.0.join("filler");
+        let zeros = vec![0; usize::try_from(self.free_bytes() - bytes).expect("it fits")];
+        std::fs::write(&filler, zeros).expect("there is so much room");
+        filler
+    }
 }
 
 impl Drop for Small {
@@ -164,11 +177,8 @@ fn a_full_disk_is_read_only_until_there_is_room() {
     };
     let dev = Dev::start(&small.0.join("data"), 3);
     put(&dev, "before");
-    // All but 8 MiB: less than the reserve of a twentieth, 20 MiB.
-    let filler = small.0.join("filler");
-    let free = rustix::fs::statvfs(&small.0).expect("it tells").f_bavail * rustix::fs::statvfs(&small.0).expect("it tells").f_frsize;
-    let zeros = vec![0; usize::try_from(free - (8 << 20)).expect("it fits")];
-    std::fs::write(&filler, zeros).expect("there is so much room");
+    // Less than the reserve of a twentieth, 20 MiB.
+    let filler = small.fill_but(8 << 20);
     let problems = || status(&dev)["problems"].to_string();
     // Each node looks by itself, and any of them may lead the row's group.
     until("a word of the full disk from every node", || problems().matches("disk of this node is full").count() == 3);
@@ -180,5 +190,56 @@ fn a_full_disk_is_read_only_until_there_is_room() {
     until("room", || !problems().contains("full"));
     put(&dev, "after");
     has(&dev, "after");
+    drop(dev);
+}
+
+/// How many copies of contents lie in a node's folder.
+fn copies(contents: &Path) -> usize {
+    let count = |folder: PathBuf| std::fs::read_dir(folder).expect("a folder").count();
+    let shards = std::fs::read_dir(contents.join("data")).expect("a folder").map(|shard| shard.expect("an entry").path());
+    shards.map(count).sum::<usize>() + count(contents.join("temp"))
+}
+
+#[test]
+#[expect(clippy::disallowed_macros, reason = "a test that can't run here says so")]
+fn a_node_whose_disk_is_full_takes_no_contents_and_others_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut dev = Dev::start(&data, 3);
+    assert!(dev.stop(), "stops by itself, and well");
+    drop(dev);
+    // Their contents get disks of their own, so that all else goes on as ever.
+    let contents = [1, 2, 3].map(|node| data.join(format!("node-{node}")).join("content"));
+    let disks: Vec<Small> = contents.iter().filter_map(|at| Small::mount(at, "64m")).collect();
+    if disks.len() < 3 {
+        eprintln!("SKIPPED: no file system can be mounted here, so no disk was filled");
+        return;
+    }
+    let dev = Dev::start(&data, 3);
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![7; 5 << 20]).expect("written");
+    let file = file.to_str().expect("a plain path");
+    let s3 = dev.told["nodes"][0]["s3"].as_str().expect("told");
+    let upload = |name: &str| dev.run(&["fs", "put", file, name, "--s3-endpoint", s3]);
+    // Less than the reserve of a twentieth, 3 MiB: through the door of the full node itself.
+    let first = disks[0].fill_but(2 << 20);
+    let told = upload("/demo/one");
+    assert!(told.status.success(), "{}", stderr(&told));
+    assert_eq!(contents.each_ref().map(|at| copies(at)), [0, 1, 1]);
+
+    let rest = [disks[1].fill_but(2 << 20), disks[2].fill_but(2 << 20)];
+    let told = upload("/demo/two");
+    assert!(!told.status.success() && stderr(&told).contains("full"), "{}", stderr(&told));
+    until("what was begun to be gone", || contents.each_ref().map(|at| copies(at)) == [0, 1, 1]);
+    assert!(disks.iter().all(|disk| disk.free_bytes() >= 1 << 20), "the reserve was spent");
+    let back = folder.path().join("back");
+    dev.run(&["fs", "get", "/demo/one", back.to_str().expect("a plain path")]);
+    assert_eq!(std::fs::read(&back).expect("it came").len(), 5 << 20, "what is there is served as ever");
+
+    for filler in [&first, &rest[0], &rest[1]] {
+        std::fs::remove_file(filler).expect("it goes");
+    }
+    until("an upload", || upload("/demo/two").status.success());
+    until("the copies that were owed", || contents.each_ref().map(|at| copies(at)) == [2, 2, 2]);
     drop(dev);
 }

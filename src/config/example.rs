@@ -59,7 +59,8 @@ block_cache_mib = 256
 # Memory for rows not yet written to sorted files, in MiB.
 write_buffer_mib = 64
 # Room that each disk keeps in reserve, in MiB, though never more than a twentieth of it. When it is touched, the node is read-only until
-# there is room: it takes only reads and deletions, and other nodes lead. 0: no reserve.
+# there is room: it takes only reads and deletions, and other nodes lead. The disk of the contents keeps as much: at its reserve, the node
+# takes no file bytes. 0: no reserve.
 reserve_mib = 1024
 # After so much new log, in MiB, what it changed is flushed: a start after a crash replays no more than about this.
 flush_log_mib = 64

@@ -8,6 +8,7 @@ mod check;
 mod http;
 mod identity;
 mod peers;
+mod room;
 mod scrub;
 mod serve;
 mod settings;
@@ -29,6 +30,7 @@ use metadb_proto::principal::ClusterSecret;
 use metadb_proto::settings::{Labels, Settings};
 use object_gateway::content::{self, ContentConfig, ContentStore};
 use peers::DirectoryPeers;
+use room::ContentRoom;
 use serve::Running;
 use shard_router::credentials::DirectoryAuthenticator;
 use shard_router::{Local, Router, RouterConfig};
@@ -134,9 +136,11 @@ impl Wired {
         let state = folder.folder("state")?;
         let peers = Arc::new(DirectoryPeers::open(state.join("peers.toml")));
         let content_config = ContentConfig { node_id: identity.node_id, cluster_id: identity.cluster_id.clone() };
-        let parts = content::Parts { peers: Arc::clone(&peers) as _, ledger: Arc::new(fs.clone()), secret };
-        let content = ContentStore::open(&folder.folder("content")?, content_config, parts)
-            .map_err(|error| Failure::from(error).during("opening the content store"))?;
+        let path = folder.folder("content")?;
+        let room = Arc::new(ContentRoom::new(path.clone(), config.storage.reserve_mib << 20));
+        let parts = content::Parts { peers: Arc::clone(&peers) as _, ledger: Arc::new(fs.clone()), secret, room };
+        let content =
+            ContentStore::open(&path, content_config, parts).map_err(|error| Failure::from(error).during("opening the content store"))?;
         node.also_scrub(vec![Arc::new(scrub::Contents(content.clone()))]);
         Ok(Wired { node, router, settings, kept_settings: state.join("settings"), fs, content, authenticator, peers })
     }

@@ -50,6 +50,8 @@ impl ContentDoor {
             return Err(Error::invalid("cluster_id", self.store.0.config.cluster_id.clone(), header.cluster_id));
         }
         let content_id = fixed("content_id", &header.content_id)?;
+        // Told before the bytes come; the writer asks again for each chunk.
+        self.store.0.local.require_room().map_err(local_error)?;
         let mut writer: LocalWriter = self.store.0.local.writer(header.tenant_id, content_id);
         loop {
             match next(frames).await? {
@@ -140,7 +142,7 @@ impl Content for ContentDoor {
         match self.store.0.local.reader(content.tenant_id, part.content_id, footer_of(&part)).await {
             Ok(_) => Ok(Response::new(v1::HasReply { held: true })),
             Err(LocalError::Missing | LocalError::Corrupt(_)) => Ok(Response::new(v1::HasReply { held: false })),
-            Err(error @ LocalError::Io(_)) => Err(local_error(error).to_status()),
+            Err(error @ (LocalError::Io(_) | LocalError::Full(_))) => Err(local_error(error).to_status()),
         }
     }
 

@@ -51,6 +51,8 @@ pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const GRACE: Duration = Duration::from_millis(150);
 /// How long a node that could not be reached is asked last.
 pub(crate) const SUSPECT_TIME: Duration = Duration::from_secs(5);
+/// How long a node that had no room gets no copy while others have some.
+pub(crate) const FULL_TIME: Duration = Duration::from_secs(5);
 /// First and longest pause between two attempts to pay a debt.
 pub(crate) const DEBT_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A debt of a content that no row names after so long is forgotten: its writer died before naming it.

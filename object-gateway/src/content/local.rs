@@ -12,6 +12,7 @@
 
 use super::format::{self, Chunk, FOOTER_BYTES, FRAME_BYTES, Footer, HEADER_BYTES, Header, Malformed};
 use super::limits::CHUNK_BYTES;
+use super::room::Room;
 use metadb_proto::{Error, seam};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -29,6 +30,8 @@ pub(crate) enum LocalError {
     Missing,
     #[error("the copy is corrupt: {0}")]
     Corrupt(#[from] Malformed),
+    #[error("{0}")]
+    Full(String),
     #[error("the disk answered: {0}")]
     Io(io::Error),
 }
@@ -39,6 +42,8 @@ impl From<io::Error> for LocalError {
             LocalError::Missing
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
             LocalError::Corrupt(Malformed("the file ends early".into()))
+        } else if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            LocalError::Full(format!("the disk of this node's contents is full: {error}"))
         } else {
             LocalError::Io(error)
         }
@@ -56,12 +61,13 @@ pub(crate) struct Look {
 pub(crate) struct LocalStore {
     root: PathBuf,
     cluster_id: [u8; 16],
+    room: Arc<dyn Room>,
 }
 
 impl LocalStore {
     /// Opens or makes the folder, removes what an earlier process left half written.
-    pub(crate) fn open(root: &Path, cluster_id: [u8; 16]) -> Result<Self, Error> {
-        let store = LocalStore { root: root.to_owned(), cluster_id };
+    pub(crate) fn open(root: &Path, cluster_id: [u8; 16], room: Arc<dyn Room>) -> Result<Self, Error> {
+        let store = LocalStore { root: root.to_owned(), cluster_id, room };
         store.prepare().map_err(|e| Error::internal(format!("content folder {}: {e}", root.display())))?;
         store.check_marker()?;
         store.clean().map_err(|e| Error::internal(format!("content folder {}: {e}", root.display())))?;
@@ -108,6 +114,11 @@ impl LocalStore {
         Header { cluster_id: self.cluster_id, tenant_id, content_id }
     }
 
+    /// Refuses what there is no room for.
+    pub(crate) fn require_room(&self) -> Result<(), LocalError> {
+        self.room.require().map_err(LocalError::Full)
+    }
+
     /// Where debts are kept.
     pub(crate) fn todo_folder(&self) -> PathBuf {
         self.root.join("todo")
@@ -129,6 +140,7 @@ impl LocalStore {
     pub(crate) fn writer(self: &Arc<Self>, tenant_id: u64, content_id: [u8; 16]) -> LocalWriter {
         let temp = self.root.join("temp").join(format!("{}.{:016x}", hex::encode(content_id), seam::random_u64()));
         let file = FileWriter {
+            store: Arc::clone(self),
             header: self.header(tenant_id, content_id),
             temp,
             target: self.path(&content_id),
@@ -365,6 +377,7 @@ impl LocalWriter {
 }
 
 struct FileWriter {
+    store: Arc<LocalStore>,
     header: Header,
     temp: PathBuf,
     target: PathBuf,
@@ -389,6 +402,7 @@ impl FileWriter {
             return Err(Malformed(format!("chunk {} follows a short one, is empty or too long", self.next_index)).into());
         }
         chunk.verify_crc(self.next_index)?;
+        self.store.require_room()?;
         let file = self.file()?;
         file.write_all(&chunk.frame())?;
         file.write_all(&chunk.bytes)?;

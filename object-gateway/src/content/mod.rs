@@ -17,6 +17,7 @@ mod place;
 mod read;
 mod removal;
 mod repair;
+mod room;
 mod scrub;
 mod shares;
 mod write;
@@ -28,6 +29,7 @@ pub use limits::{ACK_COPIES, CHUNK_BYTES, CONNECTION_WINDOW_BYTES, COPIES, ORPHA
 pub use orphans::OrphanReport;
 pub use peers::{Peer, Peers};
 pub use read::ContentStream;
+pub use room::Room;
 pub use scrub::{ScrubReport, ScrubStep};
 pub use write::WriteError;
 
@@ -99,6 +101,8 @@ pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     /// Proves this node to the others, and them to it.
     pub secret: ClusterSecret,
+    /// Whether the folder's disk has room.
+    pub room: Arc<dyn Room>,
 }
 
 /// A node's share of the content store, and its way to the others'. Cheap to clone.
@@ -137,7 +141,7 @@ impl ContentStore {
     /// # Errors
     /// [`Error::Invalid`] for a folder of another cluster or of a newer format; [`Error::Internal`] if the disk fails.
     pub fn open(path: &Path, config: ContentConfig, parts: Parts) -> Result<ContentStore, Error> {
-        let local = Arc::new(LocalStore::open(path, config.cluster_bytes()?)?);
+        let local = Arc::new(LocalStore::open(path, config.cluster_bytes()?, parts.room)?);
         let debts = Debts::open(local.todo_folder())?;
         let links = Links::new(parts.peers, config.node_id, &parts.secret)?;
         let (repairs, repair_jobs) = mpsc::channel(limits::REPAIR_QUEUE);

@@ -72,7 +72,7 @@ impl ContentStore {
             Ok(look) => look,
             Err(LocalError::Missing) => return Ok(()),
             // A bad header is a scrub's business.
-            Err(error @ (LocalError::Corrupt(_) | LocalError::Io(_))) => {
+            Err(error @ (LocalError::Corrupt(_) | LocalError::Full(_) | LocalError::Io(_))) => {
                 tracing::debug!(content, %error, "a copy does not say whose it is");
                 return Ok(());
             }

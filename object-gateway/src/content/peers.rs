@@ -1,7 +1,7 @@
-//! The other nodes: who they are (told from outside), how to reach them, which of them failed lately.
+//! The other nodes: who they are (told from outside), how to reach them, which of them failed lately or had no room.
 
 use super::content_v1::content_client::ContentClient;
-use super::limits::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, MESSAGE_BYTES, STREAM_WINDOW_BYTES, SUSPECT_TIME};
+use super::limits::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, FULL_TIME, MESSAGE_BYTES, STREAM_WINDOW_BYTES, SUSPECT_TIME};
 use metadb_proto::Error;
 use metadb_proto::principal::ClusterSecret;
 use parking_lot::Mutex;
@@ -33,6 +33,17 @@ struct Link {
     address: String,
     channel: Channel,
     suspect_until: Option<Instant>,
+    full_until: Option<Instant>,
+}
+
+impl Link {
+    fn is_suspect(&self, now: Instant) -> bool {
+        self.suspect_until.is_some_and(|until| until > now)
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_until.is_some_and(|until| until > now)
+    }
 }
 
 /// Connections to the other nodes, made when first used and kept.
@@ -61,13 +72,17 @@ impl Links {
         self.peers.nodes().into_iter().filter(|peer| peer.stays).collect()
     }
 
-    /// The other nodes that stay, in the order in which they should hold this content, those that failed lately at the end.
+    /// The other nodes that stay, in the order in which they should hold this content, those that failed lately or had no room at the end.
     pub(crate) fn candidates(&self, content_id: &[u8; 16]) -> Vec<u64> {
         let mut others: Vec<u64> = self.staying().iter().map(|peer| peer.node_id).filter(|id| *id != self.own_id).collect();
         others.sort_unstable();
         others.dedup();
         super::place::rank(content_id, &mut others);
-        self.suspects_last(others)
+        let (now, links) = (Instant::now(), self.links.lock());
+        let takes = |id: &u64| links.get(id).is_none_or(|link| !link.is_suspect(now) && !link.is_full(now));
+        let (mut first, last): (Vec<u64>, Vec<u64>) = others.into_iter().partition(takes);
+        first.extend(last);
+        first
     }
 
     /// Whether this node comes first of all for this key.
@@ -82,7 +97,7 @@ impl Links {
     /// The same nodes, those that failed lately at the end.
     pub(crate) fn suspects_last(&self, nodes: Vec<u64>) -> Vec<u64> {
         let (now, links) = (Instant::now(), self.links.lock());
-        let is_suspect = |id: &u64| links.get(id).and_then(|link| link.suspect_until).is_some_and(|until| until > now);
+        let is_suspect = |id: &u64| links.get(id).is_some_and(|link| link.is_suspect(now));
         let (last, mut first): (Vec<u64>, Vec<u64>) = nodes.into_iter().partition(is_suspect);
         first.extend(last);
         first
@@ -90,7 +105,27 @@ impl Links {
 
     /// Whether a node failed a moment ago.
     pub(crate) fn is_suspect(&self, node_id: u64) -> bool {
-        self.links.lock().get(&node_id).and_then(|link| link.suspect_until).is_some_and(|until| until > Instant::now())
+        self.links.lock().get(&node_id).is_some_and(|link| link.is_suspect(Instant::now()))
+    }
+
+    /// Whether a node had no room a moment ago.
+    pub(crate) fn is_full(&self, node_id: u64) -> bool {
+        self.links.lock().get(&node_id).is_some_and(|link| link.is_full(Instant::now()))
+    }
+
+    /// How many other nodes that stay had room when they were last asked.
+    pub(crate) fn others_with_room(&self) -> usize {
+        let (now, staying, links) = (Instant::now(), self.staying(), self.links.lock());
+        let has_room = |peer: &&Peer| peer.node_id != self.own_id && links.get(&peer.node_id).is_none_or(|link| !link.is_full(now));
+        staying.iter().filter(has_room).count()
+    }
+
+    /// Notes that a node has no room for a copy. It answers, and is read from as ever.
+    pub(crate) fn note_full(&self, node_id: u64) {
+        if let Some(link) = self.links.lock().get_mut(&node_id) {
+            link.full_until = Some(Instant::now() + FULL_TIME);
+            link.suspect_until = None;
+        }
     }
 
     /// Notes that a node did not answer.
@@ -100,10 +135,10 @@ impl Links {
         }
     }
 
-    /// Notes that a node answered.
+    /// Notes that a node took a copy.
     pub(crate) fn trust(&self, node_id: u64) {
         if let Some(link) = self.links.lock().get_mut(&node_id) {
-            link.suspect_until = None;
+            (link.suspect_until, link.full_until) = (None, None);
         }
     }
 
@@ -116,7 +151,7 @@ impl Links {
             Some(link) if link.address == address => link.channel.clone(),
             _ => {
                 let channel = connect(&address)?;
-                links.insert(node_id, Link { address, channel: channel.clone(), suspect_until: None });
+                links.insert(node_id, Link { address, channel: channel.clone(), suspect_until: None, full_until: None });
                 channel
             }
         };

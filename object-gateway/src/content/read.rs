@@ -6,6 +6,7 @@ use super::content_v1;
 use super::format::{Chunk, chunk_count};
 use super::limits::{CHUNK_BYTES, READ_AHEAD_CHUNKS, READER_IDLE, STALL_TIMEOUT};
 use super::local::{LocalError, LocalReader};
+use super::room::full;
 use super::{ContentPart, ContentStore, footer_of, ref_of, repair};
 use bytes::Bytes;
 use futures::Stream;
@@ -312,6 +313,7 @@ pub(super) fn local_error(error: LocalError) -> Error {
     match error {
         LocalError::Missing => Error::not_found("there is no copy here"),
         LocalError::Corrupt(e) => Error::Corrupt { message: e.to_string() },
+        LocalError::Full(told) => full(told),
         LocalError::Io(e) => Error::unavailable(format!("the disk answered: {e}"), Duration::from_secs(1)),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::format::Chunk;
 use super::local::LocalError;
+use super::room::full;
 use super::{ContentPart, ContentStore, content_v1, footer_of};
 use metadb_proto::Error;
 use std::collections::BTreeSet;
@@ -49,7 +50,7 @@ impl ContentStore {
         match self.0.local.verify(part.content_id).await {
             Ok((tenant, footer)) if tenant == *tenant_id && footer == footer_of(part) => return Ok(()),
             Ok(_) | Err(LocalError::Corrupt(_) | LocalError::Missing) => {}
-            Err(error @ LocalError::Io(_)) => return Err(Error::internal(error.to_string())),
+            Err(error @ (LocalError::Io(_) | LocalError::Full(_))) => return Err(Error::internal(error.to_string())),
         }
         self.copy_here(*tenant_id, part).await?;
         self.0.counting.repaired_copies.add(1);
@@ -60,22 +61,22 @@ impl ContentStore {
     /// Writes an own copy from the other nodes' and checks its BLAKE3 on the way. A bad one that it replaces is set aside; until then
     /// its good chunks can be read.
     pub(super) async fn copy_here(&self, tenant_id: u64, part: &ContentPart) -> Result<(), Error> {
-        let failed = |e: LocalError| Error::internal(format!("the local copy: {e}"));
+        self.0.local.require_room().map_err(own_copy)?;
         let mut source = self.open_chunks(tenant_id, part, Some(self.node_id())).await?;
         let mut writer = self.0.local.writer(tenant_id, part.content_id);
         let mut hasher = blake3::Hasher::new();
         while let Some(chunk) = source.next().await? {
             hasher.update(&chunk.bytes);
-            writer.push(Chunk { bytes: chunk.bytes, crc: chunk.crc }).await.map_err(failed)?;
+            writer.push(Chunk { bytes: chunk.bytes, crc: chunk.crc }).await.map_err(own_copy)?;
         }
         if hasher.finalize().as_bytes() != &part.blake3 {
             return Err(Error::Corrupt { message: "the other copies' bytes do not have the content's BLAKE3".into() });
         }
-        if self.0.local.set_aside(part.content_id).await.map_err(failed)? {
+        if self.0.local.set_aside(part.content_id).await.map_err(own_copy)? {
             self.0.counting.set_aside.add(1);
             tracing::warn!(content = %hex::encode(part.content_id), "a bad copy was set aside");
         }
-        writer.finish(footer_of(part)).await.map_err(failed)
+        writer.finish(footer_of(part)).await.map_err(own_copy)
     }
 
     pub(super) async fn discard_copy(&self, node_id: u64, job: &Discard) -> Result<(), Error> {
@@ -89,6 +90,14 @@ impl ContentStore {
             Ok(answer) => answer.map(|_| ()).map_err(|status| Error::from_status(&status, false)),
             Err(_) => Err(Error::unavailable(format!("node {node_id} does not answer"), Duration::from_secs(1))),
         }
+    }
+}
+
+/// Why an own copy was not written.
+pub(super) fn own_copy(error: LocalError) -> Error {
+    match error {
+        LocalError::Full(told) => full(told),
+        error @ (LocalError::Missing | LocalError::Corrupt(_) | LocalError::Io(_)) => Error::internal(format!("the local copy: {error}")),
     }
 }
 

@@ -84,7 +84,7 @@ impl ContentStore {
         match error {
             // Or removed since it was listed.
             None | Some(LocalError::Missing) => false,
-            Some(LocalError::Io(error)) => {
+            Some(error @ (LocalError::Io(_) | LocalError::Full(_))) => {
                 tracing::error!(content, %error, "a copy could not be read");
                 false
             }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -48,10 +49,21 @@ impl Ledger for Book {
     }
 }
 
+/// A disk that is full when told so.
+#[derive(Default)]
+struct Disk(AtomicBool);
+
+impl Room for Disk {
+    fn require(&self) -> Result<(), String> {
+        if self.0.load(Ordering::SeqCst) { Err("the disk is full".into()) } else { Ok(()) }
+    }
+}
+
 struct Member {
     store: ContentStore,
     address: String,
     server: Option<JoinHandle<()>>,
+    disk: Arc<Disk>,
 }
 
 struct Cluster {
@@ -79,16 +91,17 @@ impl Cluster {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("bound").to_string();
             cluster.nodes.0.lock().push(Peer { node_id: id, address: address.clone(), stays: true });
-            let store = cluster.open(id);
+            let disk = Arc::<Disk>::default();
+            let store = cluster.open(id, &disk);
             let server = Some(serve(&store, listener));
-            cluster.members.insert(id, Member { store, address, server });
+            cluster.members.insert(id, Member { store, address, server, disk });
         }
         cluster
     }
 
-    fn open(&self, id: u64) -> ContentStore {
+    fn open(&self, id: u64, disk: &Arc<Disk>) -> ContentStore {
         let config = ContentConfig { node_id: id, cluster_id: CLUSTER.into() };
-        let parts = Parts { peers: self.nodes.clone(), ledger: self.ledger.clone(), secret: secret() };
+        let parts = Parts { peers: self.nodes.clone(), ledger: self.ledger.clone(), secret: secret(), room: disk.clone() };
         ContentStore::open(&self.root(id), config, parts).expect("opens")
     }
 
@@ -103,6 +116,10 @@ impl Cluster {
     fn file(&self, id: u64, part: &ContentPart) -> PathBuf {
         let name = hex::encode(part.content_id);
         self.root(id).join("data").join(&name[..2]).join(name)
+    }
+
+    fn fill(&self, id: u64, is_full: bool) {
+        self.members[&id].disk.0.store(is_full, Ordering::SeqCst);
     }
 
     async fn stop(&mut self, id: u64) {
@@ -205,6 +222,67 @@ async fn a_node_that_leaves_gets_no_new_copy_and_gives_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn full_nodes_get_no_copy_while_others_have_room() {
+    let cluster = Cluster::start(5).await;
+    let body = bytes(3 * CHUNK_BYTES);
+    // The writer itself, and another.
+    cluster.fill(1, true);
+    cluster.fill(2, true);
+    for _ in 0..10 {
+        let part = cluster.write(1, &body).await;
+        assert!(part.nodes.len() >= ACK_COPIES && part.nodes.iter().all(|id| (3..=5).contains(id)), "{:?}", part.nodes);
+        assert!(cluster.read(2, &part, 0..body.len() as u64).await.expect("read") == body);
+    }
+    eventually("the debts are paid by those that have room", || cluster.store(1).debts() == 0).await;
+    assert_eq!([1, 2].map(|id| cluster.files(id)), [0, 0]);
+    assert_eq!([3, 4, 5].map(|id| cluster.files(id)), [10, 10, 10]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_on_enough_nodes_a_write_is_refused_and_leaves_nothing() {
+    let cluster = Cluster::start(3).await;
+    cluster.fill(2, true);
+    cluster.fill(3, true);
+    for len in [1, CHUNK_BYTES, 7 * CHUNK_BYTES] {
+        let refused = cluster.store(1).write(TENANT, pieces(&bytes(len)), None).await.expect_err("one node has room");
+        assert!(matches!(&refused, WriteError::Store(Error::Exhausted { message, .. }) if message.contains("full")), "{len}: {refused}");
+    }
+    eventually("nothing is left", || (1..=3).all(|id| cluster.files(id) == 0)).await;
+    // It is known for a while, and no body is asked for.
+    assert!(matches!(cluster.store(1).begin_write(TENANT).await, Err(Error::Exhausted { .. })));
+    cluster.fill(3, false);
+    let others = async {
+        while cluster.store(1).begin_write(TENANT).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), others).await.expect("it asks again");
+    let part = cluster.write(1, &bytes(10)).await;
+    assert!(part.nodes.contains(&1) && part.nodes.contains(&3) && part.nodes.len() == 2, "{:?}", part.nodes);
+    assert_eq!(cluster.store(1).debts(), 1);
+    cluster.fill(2, false);
+    eventually("the third copy follows", || cluster.store(1).debts() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_in_the_middle_of_a_content_costs_one_copy() {
+    let cluster = Cluster::start(4).await;
+    let body = bytes(12 * CHUNK_BYTES);
+    let pieces = pieces(&body).enumerate().map(|(number, piece)| {
+        if number == 40 {
+            cluster.fill(1, true);
+        }
+        piece
+    });
+    let part = cluster.store(1).write(TENANT, pieces, Some(body.len() as u64)).await.expect("two others have it");
+    cluster.book.parts.lock().insert(part.content_id, part.clone());
+    assert!(!part.nodes.contains(&1) && part.nodes.len() == 2, "{:?}", part.nodes);
+    assert_eq!(cluster.files(1), 0, "what was begun is gone");
+    assert!(cluster.read(1, &part, 0..body.len() as u64).await.expect("read") == body);
+    eventually("the fourth node has the third copy", || cluster.store(1).debts() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_node_alone_acknowledges_one_copy() {
     let cluster = Cluster::start(1).await;
     let part = cluster.write(1, &bytes(10)).await;
@@ -257,7 +335,7 @@ async fn a_debt_survives_a_restart() {
     cluster.store(1).close();
     cluster.stop(1).await;
     cluster.restart(2).await;
-    let store = cluster.open(1);
+    let store = cluster.open(1, &Arc::default());
     eventually("the debt is paid", || store.debts() == 0).await;
     assert!(cluster.file(2, &part).exists());
 }
@@ -415,9 +493,10 @@ async fn a_folder_of_another_cluster_is_refused_and_temporary_files_go() {
     let cluster = Cluster::start(1).await;
     let left = cluster.root(1).join("temp").join("left");
     std::fs::write(&left, b"half").expect("written");
-    drop(cluster.open(1));
+    drop(cluster.open(1, &Arc::default()));
     assert!(!left.exists());
-    let parts = || Parts { peers: cluster.nodes.clone(), ledger: cluster.book.clone(), secret: secret() };
+    let room = || Arc::<Disk>::default();
+    let parts = || Parts { peers: cluster.nodes.clone(), ledger: cluster.book.clone(), secret: secret(), room: room() };
     let other = ContentConfig { node_id: 1, cluster_id: "f".repeat(32) };
     let error = ContentStore::open(&cluster.root(1), other, parts()).expect_err("another cluster's");
     assert!(matches!(error, Error::Invalid { .. }), "{error}");

@@ -7,6 +7,8 @@ use super::content_v1::{self, write_frame::Frame};
 use super::format::{Chunk, Footer};
 use super::limits::{ACK_COPIES, CHUNK_BYTES, COPIES, GRACE, LANE_CHUNKS, SLOW_BODY_AFTER, SLOW_BODY_BYTES_PER_S, STALL_TIMEOUT};
 use super::local::LocalWriter;
+use super::repair::own_copy;
+use super::room::full;
 use super::shares::Share;
 use super::{ContentPart, ContentStore, footer_of};
 use bytes::{Bytes, BytesMut};
@@ -68,7 +70,8 @@ type Copy = (u64, Result<(), Error>);
 struct Lane {
     node_id: u64,
     events: Option<mpsc::Sender<Event>>,
-    task: AbortOnDropHandle<Copy>,
+    /// None once it was heard why it ended.
+    task: Option<AbortOnDropHandle<Copy>>,
 }
 
 impl ContentStore {
@@ -91,8 +94,9 @@ impl ContentStore {
     /// nobody waits in a circle.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] if none is free in time.
+    /// [`Error::Exhausted`] if none is free in time, or too few nodes had room a moment ago: before a body was sent in vain.
     pub async fn begin_write(&self, tenant_id: u64) -> Result<WritePlace, Error> {
+        self.require_room()?;
         Ok(WritePlace { tenant_id, _share: self.0.writes.acquire(tenant_id).await? })
     }
 
@@ -123,11 +127,23 @@ impl ContentStore {
         result
     }
 
+    /// Whether this node has room for contents.
+    fn has_room(&self) -> bool {
+        self.0.local.require_room().is_ok()
+    }
+
+    /// Refuses what too few nodes have room for, as far as is known.
+    fn require_room(&self) -> Result<(), Error> {
+        let needed = ACK_COPIES.min(self.0.links.cluster_size());
+        let with_room = self.0.links.others_with_room() + usize::from(self.has_room());
+        if with_room >= needed { Ok(()) } else { Err(too_few(with_room, needed)) }
+    }
+
     /// Copies a content to one more node from the nodes that hold it.
     pub(super) async fn copy_to(&self, node_id: u64, tenant_id: u64, part: &ContentPart) -> Result<(), Error> {
         let mut source = self.open_chunks(tenant_id, part, Some(node_id)).await?;
         let lane = self.open_lane(node_id, tenant_id, part.content_id);
-        let events = lane.events.ok_or_else(|| Error::internal("a new lane is open"))?;
+        let (Some(events), Some(task)) = (lane.events, lane.task) else { return Err(Error::internal("a new lane is open")) };
         while let Some(chunk) = source.next().await? {
             if timeout(STALL_TIMEOUT, events.send(Event::Chunk(chunk))).await.is_ok_and(|sent| sent.is_ok()) {
                 continue;
@@ -136,7 +152,7 @@ impl ContentStore {
         }
         let _ = timeout(STALL_TIMEOUT, events.send(Event::End(footer_of(part)))).await;
         drop(events);
-        match timeout(DURABLE_TIMEOUT, lane.task).await {
+        match timeout(DURABLE_TIMEOUT, task).await {
             Ok(Ok((_, result))) => result,
             Ok(Err(e)) => Err(Error::internal(format!("a copy's task ended: {e}"))),
             Err(_) => Err(Error::unavailable(format!("node {node_id} did not finish its copy"), Duration::from_secs(1))),
@@ -157,7 +173,7 @@ impl ContentStore {
             }
             (node_id, result)
         });
-        Lane { node_id, events: Some(events), task: AbortOnDropHandle::new(task) }
+        Lane { node_id, events: Some(events), task: Some(AbortOnDropHandle::new(task)) }
     }
 
     async fn remote_lane(&self, node_id: u64, tenant_id: u64, content_id: [u8; 16], queue: mpsc::Receiver<Event>) -> Result<(), Error> {
@@ -175,6 +191,8 @@ impl ContentStore {
                 let error = Error::from_status(&status, false);
                 if matches!(error, Error::Unavailable { .. }) {
                     self.0.links.suspect(node_id);
+                } else if matches!(error, Error::Exhausted { .. }) {
+                    self.0.links.note_full(node_id);
                 }
                 Err(error)
             }
@@ -190,11 +208,10 @@ fn frame(event: Event) -> Frame {
 }
 
 async fn local_lane(mut writer: LocalWriter, mut queue: mpsc::Receiver<Event>) -> Result<(), Error> {
-    let failed = |e| Error::internal(format!("the local copy: {e}"));
     while let Some(event) = queue.recv().await {
         match event {
-            Event::Chunk(chunk) => writer.push(chunk).await.map_err(failed)?,
-            Event::End(footer) => return writer.finish(footer).await.map_err(failed),
+            Event::Chunk(chunk) => writer.push(chunk).await.map_err(own_copy)?,
+            Event::End(footer) => return writer.finish(footer).await.map_err(own_copy),
         }
     }
     Err(Error::internal("the writer gave up"))
@@ -211,6 +228,8 @@ struct Writing<'a> {
     /// How many copies it should have, and how many before it is acknowledged.
     wanted: usize,
     needed: usize,
+    /// Whether a node had no room for a copy.
+    met_full: bool,
 }
 
 impl<'a> Writing<'a> {
@@ -224,14 +243,21 @@ impl<'a> Writing<'a> {
             spare: Vec::new(),
             wanted: COPIES.min(size),
             needed: ACK_COPIES.min(size),
+            met_full: false,
         }
     }
 
-    /// Opens the lanes: this node, then the content's other nodes. Nodes that failed a moment ago are spared unless needed.
+    /// Opens the lanes: this node, then the content's other nodes. Nodes that failed a moment ago or have no room are spared unless needed.
     fn open(&mut self) {
-        let mut nodes = vec![self.store.node_id()];
-        nodes.extend(self.store.0.links.candidates(&self.content_id));
-        let healthy = nodes.iter().filter(|id| !self.store.0.links.is_suspect(**id)).count();
+        let (own, links) = (self.store.node_id(), &self.store.0.links);
+        let mut nodes = links.candidates(&self.content_id);
+        let mut healthy = nodes.iter().filter(|id| !links.is_suspect(**id) && !links.is_full(**id)).count();
+        if self.store.has_room() {
+            nodes.insert(0, own);
+            healthy += 1;
+        } else {
+            nodes.push(own);
+        }
         let lanes = self.wanted.min(healthy.max(self.needed)).min(nodes.len());
         self.spare = nodes.split_off(lanes);
         self.lanes = nodes.iter().map(|id| self.store.open_lane(*id, self.tenant_id, self.content_id)).collect();
@@ -296,14 +322,35 @@ impl<'a> Writing<'a> {
             let patience = if open > self.needed { PATIENCE } else { STALL_TIMEOUT };
             let Some(events) = &self.lanes[i].events else { continue };
             if !timeout(patience, events.send(event.clone())).await.is_ok_and(|sent| sent.is_ok()) {
-                self.store.0.links.suspect(self.lanes[i].node_id);
-                self.lanes[i].events = None;
+                self.close(i).await;
             }
         }
         if self.lanes.iter().all(|lane| lane.events.is_none()) {
-            return Err(Error::unavailable("no node could take a copy", Duration::from_secs(1)));
+            return Err(self.refusal(0));
         }
         Ok(())
+    }
+
+    /// Closes a lane that takes nothing. One that has ended says why.
+    async fn close(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        let ended = lane.events.take().is_some_and(|events| events.is_closed());
+        if ended
+            && let Some(task) = lane.task.take()
+            && let Ok((_, Err(Error::Exhausted { .. }))) = task.await
+        {
+            self.met_full = true;
+        } else {
+            self.store.0.links.suspect(lane.node_id);
+        }
+    }
+
+    /// Why there are too few copies.
+    fn refusal(&self, copies: usize) -> Error {
+        if self.met_full {
+            return too_few(copies, self.needed);
+        }
+        Error::unavailable(format!("{copies} of {} copies needed could be made durable", self.needed), Duration::from_secs(1))
     }
 
     /// Waits for enough durable copies, then writes down what is still owed.
@@ -314,11 +361,14 @@ impl<'a> Writing<'a> {
             blake3: footer.blake3,
             nodes: Vec::with_capacity(COPIES),
         };
-        let mut copies: FuturesUnordered<_> = self.lanes.drain(..).map(|lane| settle_lane(lane.task)).collect();
+        let mut copies: FuturesUnordered<_> = self.lanes.drain(..).filter_map(|lane| lane.task).map(settle_lane).collect();
         while part.nodes.len() < self.needed {
             match copies.next().await {
                 Some((node, Ok(()))) => part.nodes.push(node),
-                Some((node, Err(_))) => tracing::debug!(node, "a copy failed, another node is asked"),
+                Some((node, Err(error))) => {
+                    self.met_full |= matches!(error, Error::Exhausted { .. });
+                    tracing::debug!(node, "a copy failed, another node is asked");
+                }
                 None => self.replace(&mut part).await?,
             }
         }
@@ -344,12 +394,14 @@ impl<'a> Writing<'a> {
                     part.nodes.push(node_id);
                     return Ok(());
                 }
-                Err(error) => tracing::warn!(node = node_id, %error, "a replacement copy was not written"),
+                Err(error) => {
+                    self.met_full |= matches!(error, Error::Exhausted { .. });
+                    tracing::warn!(node = node_id, %error, "a replacement copy was not written");
+                }
             }
         }
         self.store.discard(self.tenant_id, part);
-        let message = format!("{} of {} copies needed could be made durable", part.nodes.len(), self.needed);
-        Err(Error::unavailable(message, Duration::from_secs(1)))
+        Err(self.refusal(part.nodes.len()))
     }
 
     /// Makes the debt durable before the acknowledgement; a lane that is still at work goes on in the background.
@@ -369,6 +421,11 @@ impl<'a> Writing<'a> {
             drop(permit);
         });
     }
+}
+
+/// That disks are full.
+fn too_few(nodes: usize, needed: usize) -> Error {
+    full(format!("the disks of this cluster are full: {nodes} nodes have room for a content that must be on {needed}"))
 }
 
 /// Whether a body came too slowly in the time that was spent waiting for it.
