@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// As [`Client::transact`], with the caller's own request id of [`limits::REQUEST_ID_BYTES`] bytes: asked again within
-    /// [`limits::REQUEST_ID_RETENTION`], it answers the same.
+    /// [`limits::REQUEST_ID_RETENTION`], it answers the same. Later it is a new request, with a version of its own.
     ///
     /// # Errors
     /// As [`Client::transact`].

@@ -21,6 +21,8 @@ pub mod cluster;
 #[cfg(madsim)]
 pub mod healing;
 #[cfg(madsim)]
+pub mod late;
+#[cfg(madsim)]
 pub mod nemesis;
 #[cfg(madsim)]
 pub mod planted;

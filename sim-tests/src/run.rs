@@ -238,7 +238,7 @@ fn clients(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], counts: [us
 }
 
 /// A client with two routers, one framed and one of either kind.
-fn client(cluster: &Cluster, shared: &Shared, tenants: &[u64], process: u64) -> (Client, madsim::runtime::NodeHandle) {
+pub(crate) fn client(cluster: &Cluster, shared: &Shared, tenants: &[u64], process: u64) -> (Client, madsim::runtime::NodeHandle) {
     let other = if below(2) == 0 { Transport::Unary } else { Transport::Framed };
     let (at, first) = cluster.client(|config| RouterConfig { transport: Transport::Framed, ..config });
     let (_, second) = cluster.client(|config| RouterConfig { transport: other, ..config });
