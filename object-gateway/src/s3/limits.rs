@@ -41,6 +41,11 @@ pub(crate) const CONNECTIONS: usize = 4096;
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may pause within a body.
 pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Of a body that was refused, so many bytes are taken in and thrown away, so that its sender gets to read the answer: a part as clients
+/// cut them.
+pub(crate) const LINGER_BYTES: usize = 64 << 20;
+/// And for so long at most.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(10);
 /// How long requests under way may take to end at shutdown.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a bucket's folder id is remembered. Ids are never reused and a folder that is gone is told as such, so this only bounds for

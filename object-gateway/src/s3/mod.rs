@@ -13,6 +13,7 @@ mod digest;
 mod error;
 mod guard;
 mod limits;
+mod linger;
 mod listing;
 mod metadata;
 mod serve;

@@ -6,6 +6,7 @@ use super::error::{bad_body, refuse, slow_down};
 use super::limits::{
     BODY_IDLE_TIMEOUT, CONNECTIONS, DOCUMENTS_BYTES, DRAIN_TIMEOUT, HEADER_BYTES, HEADER_TIMEOUT, HEADERS, TARGET_BYTES, XML_BYTES,
 };
+use super::linger::Lingering;
 use super::{S3Door, guard};
 use crate::metrics;
 use bytes::{Bytes, BytesMut};
@@ -110,16 +111,17 @@ impl S3Door {
 
     /// Judges the head, and bounds the body.
     async fn admit(&self, head: Parts, body: Incoming) -> S3Result<(Request<Body>, Option<OwnedSemaphorePermit>)> {
+        let body = Lingering::new(body, &head);
         guard::check(&head, &self.region)?;
         let mode = head.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let mut room = None;
         let body = if mode.starts_with("STREAMING-") {
-            let reframed: DynByteStream = Box::pin(ReframedBody::new(Body::from(body), mode.starts_with("STREAMING-AWS4-")));
+            let reframed: DynByteStream = Box::pin(ReframedBody::new(Body::http_body_unsync(body), mode.starts_with("STREAMING-AWS4-")));
             Body::from(reframed)
         } else if head.method == Method::POST {
             document(&head, body, &self.documents, &mut room).await?
         } else {
-            Body::from(body)
+            Body::http_body_unsync(body)
         };
         Ok((Request::from_parts(head, body), room))
     }
@@ -159,7 +161,12 @@ fn with_message(xml: &[u8]) -> Option<Bytes> {
 
 /// An XML body, read whole within its bounds, its checksums verified: the library verifies those of objects only through us.
 /// `documents` is the room for all of them, in KiB; `room` is what this one takes of it.
-async fn document(head: &Parts, body: Incoming, documents: &Arc<Semaphore>, room: &mut Option<OwnedSemaphorePermit>) -> S3Result<Body> {
+async fn document(
+    head: &Parts,
+    body: Lingering<Incoming>,
+    documents: &Arc<Semaphore>,
+    room: &mut Option<OwnedSemaphorePermit>,
+) -> S3Result<Body> {
     let too_late = |_| {
         refuse(
             S3ErrorCode::RequestTimeout,
