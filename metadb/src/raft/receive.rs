@@ -56,7 +56,11 @@ impl Replica {
     /// let go that held the log.
     pub(crate) fn expire_snapshots(&self) -> bool {
         let keep_idle = self.depot().keep_idle();
-        let let_go = self.traffic().expire(keep_idle);
+        let mut let_go = self.traffic().expire(keep_idle);
+        if self.traffic().is_followed() {
+            let seen = self.observe();
+            let_go |= self.traffic().let_go(seen.last_log_index, seen.followers(), self.depot().limits.stall);
+        }
         let Ok(_alone) = self.receiving().try_lock() else { return let_go };
         if self.received_at().lock().elapsed() > keep_idle {
             *self.received_at().lock() = Instant::now();

@@ -382,6 +382,17 @@ async fn the_log_stays_for_a_follower_that_goes_on_from_a_snapshot_until_it_has_
     assert_eq!(hold(&[(3, 30)], none), 50, "the other does not get on");
     deliver(2);
     assert_eq!(traffic.hold_log(50, None, long), 50, "who leads no more knows of nobody");
+    let let_go = |matched: u64, patience| traffic.let_go(20, Some(&[(2, matched)].into()), patience);
+    deliver(2);
+    assert!(!let_go(19, long), "it is still behind");
+    assert!(let_go(20, long), "it has all there is, whatever comes next");
+    assert_eq!(hold(&[(2, 20)], long), 50, "so it is waited for no more, though more came");
+    deliver(2);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(let_go(7, none), "it does not get on");
+    deliver(2);
+    assert!(traffic.let_go(20, None, long), "who leads no more knows of nobody");
+
     assert_eq!(hold(&[], long), 50);
 }
 

@@ -33,6 +33,13 @@ pub(crate) struct Observed {
     pub(crate) joint: bool,
 }
 
+impl Observed {
+    /// What others are known to have of the log, if it leads.
+    pub(crate) fn followers(&self) -> Option<&BTreeMap<u64, u64>> {
+        (self.role == v1::Role::Leader).then_some(&self.matched)
+    }
+}
+
 impl Replica {
     /// What it knows of its group.
     pub(crate) fn observe(&self) -> Observed {

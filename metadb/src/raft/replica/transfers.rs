@@ -4,7 +4,6 @@ use super::{Observed, Replica};
 use crate::node::room::Room;
 use crate::raft::snapshot::depot::Depot;
 use crate::raft::snapshot::outgoing::Traffic;
-use metadb_proto::v1;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -34,8 +33,7 @@ impl Replica {
         if self.room.room() != Room::Plenty {
             return upto;
         }
-        let matched = (seen.role == v1::Role::Leader).then_some(&seen.matched);
-        self.traffic.hold_log(upto, matched, self.depot.limits.keep_idle)
+        self.traffic.hold_log(upto, seen.followers(), self.depot.limits.stall)
     }
 
     /// How many entries were known to be committed, and not in the state, when it was opened.

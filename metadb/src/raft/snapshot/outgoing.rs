@@ -201,6 +201,17 @@ struct Following {
     moved: Instant,
 }
 
+/// Keeps those that lack something below `end` and get on.
+fn still_follow(following: &mut BTreeMap<u64, Following>, end: u64, matched: &BTreeMap<u64, u64>, patience: Duration) {
+    following.retain(|node_id, follower| {
+        let index = matched.get(node_id).map_or(follower.index, |index| follower.index.max(*index));
+        if index > follower.index {
+            *follower = Following { index, moved: Instant::now() };
+        }
+        index < end && follower.moved.elapsed() <= patience
+    });
+}
+
 /// The snapshots of one replica that are on their way, as it shows them.
 #[derive(Default)]
 pub(crate) struct Traffic {
@@ -256,6 +267,23 @@ impl Traffic {
         expired
     }
 
+    /// Forgets the followers that have caught up with `last`, the end of the log, and those that do not get on; whether one was forgotten.
+    /// `matched`: as for [`Traffic::hold_log`].
+    pub(crate) fn let_go(&self, last: u64, matched: Option<&BTreeMap<u64, u64>>, patience: Duration) -> bool {
+        let mut following = self.following.lock();
+        let before = following.len();
+        match matched {
+            None => following.clear(),
+            Some(matched) => still_follow(&mut following, last, matched, patience),
+        }
+        following.len() < before
+    }
+
+    /// Whether followers are waited for.
+    pub(crate) fn is_followed(&self) -> bool {
+        !self.following.lock().is_empty()
+    }
+
     /// Up to where the log may be purged, if up to `upto` it is not needed otherwise: what follows a snapshot that is being given stays, and
     /// then what its follower still lacks, while that one gets on. `matched`: what followers are known to have, if this replica leads.
     pub(crate) fn hold_log(&self, upto: u64, matched: Option<&BTreeMap<u64, u64>>, patience: Duration) -> u64 {
@@ -269,13 +297,7 @@ impl Traffic {
             following.clear();
             return upto;
         };
-        following.retain(|node_id, follower| {
-            let index = matched.get(node_id).map_or(follower.index, |index| follower.index.max(*index));
-            if index > follower.index {
-                *follower = Following { index, moved: Instant::now() };
-            }
-            index < upto && follower.moved.elapsed() <= patience
-        });
+        still_follow(&mut following, upto, matched, patience);
         for follower in following.values() {
             upto = upto.min(follower.index);
         }
