@@ -1,8 +1,9 @@
 //! `cairn dev` from its start to its second start, and every verb of `admin` and `fs` against it.
 
+#[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
-use harness::{Dev, pause, stderr};
+use harness::{Dev, pause, stderr, until};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -29,12 +30,7 @@ fn three_nodes_come_up_survive_a_death_stop_cleanly_and_go_on() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
     let is_back = || dev.json(&["admin", "node", "list"]).as_array().expect("nodes").iter().all(|node| node["up"] == true);
-    let mut rounds = 0;
-    while !is_back() {
-        rounds += 1;
-        assert!(rounds < 150, "the node did not come back");
-        pause(Duration::from_millis(200));
-    }
+    until("the node is back", is_back);
 
     dev.json(&["admin", "kv", "put", "--tenant", "demo", "kept", "yes"]);
     let key = dev.told["access_key_id"].clone();
@@ -170,14 +166,7 @@ fn the_bytes_of_what_is_deleted_are_freed_on_every_node() {
     let dev = Dev::start_with(&data, 3, &[("CAIRN_CONTENT_COLLECT_EVERY_MS", "200"), ("CAIRN_CONTENT_COLLECT_AFTER_MS", "0")]);
     let file = folder.path().join("file");
     std::fs::write(&file, "some bytes").expect("written");
-    let becomes = |copies: usize| {
-        let mut rounds = 0;
-        while contents(&data) != copies {
-            rounds += 1;
-            assert!(rounds < 300, "{} content files instead of {copies}", contents(&data));
-            pause(Duration::from_millis(100));
-        }
-    };
+    let becomes = |copies: usize| until(&format!("{copies} content files"), || contents(&data) == copies);
     for _ in 0..2 {
         dev.json(&["fs", "put", file.to_str().expect("a plain path"), "/demo/file"]);
     }

@@ -3,17 +3,13 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
-use harness::{Dev, pause, stderr};
+use harness::{Dev, stderr, until};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Rows written before a disk is hurt.
 const ROWS: usize = 40;
-/// How long a cluster may take to mend itself, in looks.
-const LOOKS: usize = 300;
-const LOOK: Duration = Duration::from_millis(200);
 
 fn put(dev: &Dev, key: &str) {
     dev.json(&["admin", "kv", "put", "--tenant", "demo", key, key]);
@@ -22,17 +18,6 @@ fn put(dev: &Dev, key: &str) {
 #[track_caller]
 fn has(dev: &Dev, key: &str) {
     assert_eq!(dev.json(&["admin", "kv", "get", "--tenant", "demo", key])["value"], key);
-}
-
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..LOOKS {
-        if is_so() {
-            return;
-        }
-        pause(LOOK);
-    }
-    panic!("{what} did not come about");
 }
 
 /// What the cluster says of itself, whether or not something is wrong with it.
@@ -93,13 +78,6 @@ fn tables(data: &Path, family: &str) -> Vec<PathBuf> {
     entries.filter(of_family).collect()
 }
 
-/// The node whose folder it is: they get their ids in the order in which they come.
-fn node_in(folder: &Path) -> u64 {
-    let identity = std::fs::read_to_string(folder.join("identity.toml")).expect("an identity");
-    let id = identity.lines().find_map(|line| line.strip_prefix("node_id = "));
-    id.and_then(|id| id.parse().ok()).expect("it names the node")
-}
-
 #[test]
 fn a_flipped_bit_in_rows_that_nobody_reads_is_found_by_a_scrub_and_the_node_rebuilt() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -125,7 +103,7 @@ fn a_flipped_bit_in_rows_that_nobody_reads_is_found_by_a_scrub_and_the_node_rebu
         file.read_exact_at(&mut byte, 10).expect("it reads");
         file.write_all_at(&[byte[0] ^ 0x10], 10).expect("it writes");
     }
-    let (id, told) = (node_in(&data.join("node-2")), dev.json(&["admin", "scrub", "status"]));
+    let (id, told) = (dev.node_id(1), dev.json(&["admin", "scrub", "status"]));
     assert!(told.as_array().expect("rows").iter().all(|row| row["ended_ms"].as_u64() > Some(0)), "a restart forgets nothing: {told}");
     let told = dev.run(&["admin", "scrub", "--node", &id.to_string(), "--wait", "--rate", "1g", "-o", "json"]);
     assert_eq!(told.status.code(), Some(8), "{}", stderr(&told));

@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
-use harness::{Dev, pause};
+use harness::{Dev, pause, until};
 use metadb_proto::principal::Token;
 use metadb_proto::v1::kv_client::KvClient;
 use metadb_proto::{Error, v1};
@@ -93,17 +93,6 @@ async fn write(client: Client, stop: Arc<AtomicBool>) -> Told {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     told
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..300 {
-        if holds() {
-            return;
-        }
-        pause(Duration::from_millis(200));
-    }
-    panic!("never: {what}");
 }
 
 fn voters(dev: &Dev) -> Vec<Vec<u64>> {

@@ -3,7 +3,7 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
-use harness::{Dev, pause};
+use harness::{Dev, until};
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,22 +24,11 @@ fn get(dev: &Dev, node: usize, path: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-#[track_caller]
-fn becomes(what: &str, mut is: impl FnMut() -> bool) {
-    for _ in 0..300 {
-        if is() {
-            return;
-        }
-        pause(Duration::from_millis(100));
-    }
-    panic!("never {what}");
-}
-
 #[test]
 fn a_node_may_be_taken_down_only_while_the_others_can_do_without_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let dev = Dev::start(&folder.path().join("data"), 3);
-    becomes("safe to stop", || get(&dev, 0, "/safe-to-stop").0 == 200);
+    until("safe to stop", || get(&dev, 0, "/safe-to-stop").0 == 200);
     assert_eq!(dev.json(&["admin", "node", "safe-to-stop", "2"])["safe"], true);
     dev.fails(3, &["admin", "node", "safe-to-stop", "7"]);
 
@@ -47,7 +36,7 @@ fn a_node_may_be_taken_down_only_while_the_others_can_do_without_it() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it is ours");
     let mut told = String::new();
-    becomes("needed", || {
+    until("needed", || {
         let (status, body) = get(&dev, 0, "/safe-to-stop");
         told = body;
         status == 503 && told.contains(" does not answer")
@@ -60,7 +49,7 @@ fn a_node_may_be_taken_down_only_while_the_others_can_do_without_it() {
     let told = dev.fails(5, &["admin", "node", "safe-to-stop", needed]);
     assert!(told.contains(&format!("node {needed} is needed")) && told.contains("hint:"), "{told}");
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is ours");
-    becomes("safe to stop again", || get(&dev, 0, "/safe-to-stop").0 == 200);
+    until("safe to stop again", || get(&dev, 0, "/safe-to-stop").0 == 200);
 }
 
 #[test]
@@ -68,7 +57,7 @@ fn a_node_tells_numbers_and_that_it_is_alive_and_ready() {
     let folder = tempfile::tempdir().expect("a folder");
     let dev = Dev::start(&folder.path().join("data"), 1);
     assert_eq!(get(&dev, 0, "/livez"), (200, "{\"ok\":true,\"reasons\":[]}".to_owned()));
-    becomes("ready", || get(&dev, 0, "/readyz").0 == 200);
+    until("ready", || get(&dev, 0, "/readyz").0 == 200);
     let (status, body) = get(&dev, 0, "/safe-to-stop");
     assert!(status == 503 && body.contains("group 0: without node 1 it has 0 of 1 voters"), "{status} {body}");
     let (status, text) = get(&dev, 0, "/metrics");
@@ -154,7 +143,7 @@ fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
     moves(&dev);
     let mut texts: Vec<String> = Vec::new();
     // Nodes are asked one after the other, and leaders are still spread over them: for a moment two may say that they lead, or nobody.
-    becomes("led, each group by one node, with each node connected to the two others", || {
+    until("led, each group by one node, with each node connected to the two others", || {
         texts = (0..3).map(|node| get(&dev, node, "/metrics").1).collect();
         total(&texts, "cairn_group_is_leader") == Some(9.0) && total(&texts, "cairn_peer_up{") == Some(6.0)
     });
@@ -193,12 +182,12 @@ fn what_dashboard_and_alerts_ask_for_is_served_by_nodes_at_work() {
 
 /// Moves the tenant's shard once.
 fn moves(dev: &Dev) {
-    becomes("able to move shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(5));
+    until("able to move shards", || dev.json(&["admin", "status", "--exit-zero"])["feature_level"].as_u64() >= Some(5));
     let group = dev.json(&["admin", "shard", "list", "--tenant", "demo"])[0]["group"].as_u64().expect("a group");
     let to = if group == 1 { "2" } else { "1" };
     assert_eq!(dev.json(&["admin", "shard", "move", "--tenant", "demo", "--to", to])["changes"][0]["state"], "done");
     // The mover tells what is left at its next look.
-    becomes("told that nothing is left", || {
+    until("told that nothing is left", || {
         (0..3).all(|node| !get(dev, node, "/metrics").1.contains("cairn_shard_changes{state=\"running\"} 1"))
     });
 }

@@ -3,9 +3,8 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
-use harness::{Dev, pause};
+use harness::{Dev, until};
 use serde_json::json;
-use std::time::Duration;
 
 /// The revisions that the nodes have in force.
 fn revisions(dev: &Dev) -> Vec<u64> {
@@ -55,10 +54,5 @@ fn a_setting_is_refused_when_wrong_in_force_everywhere_when_right_and_explained(
     // A node that starts alone, without a directory, has the last settings known; here all start again.
     assert!(dev.stop(), "stops by itself, and well");
     let again = Dev::start_with(&folder.path().join("data"), 3, &[("CAIRN_LABELS", "pod=p1")]);
-    let mut rounds = 0;
-    while revisions(&again) != [5, 5, 5] {
-        rounds += 1;
-        assert!(rounds < 300, "{:?}", revisions(&again));
-        pause(Duration::from_millis(100));
-    }
+    until("all have the last settings", || revisions(&again) == [5, 5, 5]);
 }

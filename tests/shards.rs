@@ -5,7 +5,7 @@
 mod harness;
 
 use bytes::Bytes;
-use harness::{Dev, pause};
+use harness::{Dev, until};
 use metadb_proto::principal::Token;
 use serde_json::{Value, json};
 use shard_router::{Client, Router, RouterConfig, Scan, operation};
@@ -19,17 +19,6 @@ use tokio::time::Instant;
 
 /// Longest that a client may wait for one answer while a shard moves: many times the budget of its fence, on a busy machine.
 const PAUSE: Duration = Duration::from_secs(5);
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        pause(Duration::from_millis(100));
-    }
-    panic!("never: {what}");
-}
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")

@@ -3,46 +3,20 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod harness;
 
-use harness::{Dev, pause};
+use harness::{Dev, until};
 use metadb_proto::principal::Token;
 use rustix::process::{Pid, Signal, kill_process};
 use shard_router::{Client, Router, RouterConfig, operation};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 /// Rows that are written while a node is away, and how long each is: several files' worth of log and several chunks of snapshot.
 const ROWS: u32 = 120;
 const ROW_BYTES: usize = 64 << 10;
 
-#[track_caller]
-fn becomes(what: &str, mut is: impl FnMut() -> bool) {
-    for _ in 0..300 {
-        if is() {
-            return;
-        }
-        pause(Duration::from_millis(100));
-    }
-    panic!("never {what}");
-}
-
 fn signal(dev: &Dev, node: usize, signal: Signal) {
     let pid = dev.told["nodes"][node]["pid"].as_i64().expect("a pid");
     let pid = Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
     kill_process(pid, signal).expect("it is ours");
-}
-
-/// The sum of a node's samples whose lines begin so; none: it does not answer.
-fn metric(dev: &Dev, node: usize, start: &str) -> Option<f64> {
-    let address = dev.told["nodes"][node]["http"].as_str()?.strip_prefix("http://")?;
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let lines = answer.lines().filter(|line| line.starts_with(start));
-    let numbers: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-    (!numbers.is_empty()).then(|| numbers.iter().sum())
 }
 
 /// A value that no two rows share and that does not compress to nothing.
@@ -109,37 +83,37 @@ fn a_node_that_was_away_for_long_catches_up_by_a_snapshot_and_counts_again() {
     runtime.block_on(write(&client, 1));
     let group = busiest(&dev);
 
-    becomes("whole", || is_whole(&dev, group));
+    until("whole", || is_whole(&dev, group));
     let away = |round: u32, back: Signal| {
         // Silent, not dead: `cairn dev` would start a dead one again.
         signal(&dev, 2, Signal::STOP);
         let had = reach(&dev, group).into_iter().map(|(_, last)| last).max().expect("two answer");
         runtime.block_on(write(&client, round));
-        becomes("purged", || {
+        until("purged", || {
             let reach = reach(&dev, group);
             reach.len() == 2 && reach.iter().all(|(purged, _)| *purged > had)
         });
         signal(&dev, 2, back);
     };
     let installed = format!("cairn_group_snapshots_installed_total{{group=\"{group}\"}}");
-    let caught_up = || metric(&dev, 2, &installed).is_some_and(|count| count > 0.0);
+    let caught_up = || dev.metric(2, &installed).is_some_and(|count| count > 0.0);
     away(2, Signal::CONT);
-    becomes("caught up by a snapshot", caught_up);
-    becomes("whole", || is_whole(&dev, group));
+    until("caught up by a snapshot", caught_up);
+    until("whole", || is_whole(&dev, group));
     // It has the log again, so nobody waits for it any more. This time it dies, and counts anew.
     away(3, Signal::KILL);
-    becomes("caught up by another snapshot", caught_up);
-    let of_node = |node, name| metric(&dev, node, name).expect("it answers");
+    until("caught up by another snapshot", caught_up);
+    let of_node = |node, name| dev.metric(node, name).expect("it answers");
     let came = of_node(2, "cairn_snapshot_received_bytes_total");
     assert!(came > f64::from(ROWS) * ROW_BYTES as f64, "{came} bytes came, and that is not all");
     let sent: f64 = (0..2).map(|node| of_node(node, "cairn_snapshot_sent_bytes_total")).sum();
     assert!(sent >= came, "{sent} bytes were sent, {came} received");
     assert!((of_node(2, "cairn_snapshot_rotten_parts_total")).abs() < 0.5, "nothing rots here");
     let received = format!("snapshot-in-{group:010}-");
-    becomes("rid of the files that were taken in", || !spool(&dev, 2).iter().any(|name| name.starts_with(&received)));
+    until("rid of the files that were taken in", || !spool(&dev, 2).iter().any(|name| name.starts_with(&received)));
 
     // It counts again: with it and one other there is a quorum, which has everything.
-    becomes("whole", || is_whole(&dev, group));
+    until("whole", || is_whole(&dev, group));
     signal(&dev, 0, Signal::STOP);
     runtime.block_on(check(&client, 3));
     runtime.block_on(write(&client, 4));

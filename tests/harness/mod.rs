@@ -1,9 +1,16 @@
 //! The real binary, run from outside.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a cluster may take for what a test waits for: nothing here is slow, but a busy machine is late.
+const WITHIN: Duration = Duration::from_secs(120);
+/// Between two looks whether it has come about.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The binary under test.
 pub(crate) const CAIRN: &str = env!("CARGO_BIN_EXE_cairn");
@@ -83,6 +90,27 @@ impl Dev {
         stderr(&output)
     }
 
+    /// The id of a node, by its place in what was told: nodes get their ids in the order in which they come.
+    pub(crate) fn node_id(&self, node: usize) -> u64 {
+        let identity = self.data.join(format!("node-{}", node + 1)).join("identity.toml");
+        let identity = std::fs::read_to_string(identity).expect("an identity");
+        let id = identity.lines().find_map(|line| line.strip_prefix("node_id = "));
+        id.and_then(|id| id.parse().ok()).expect("it names the node")
+    }
+
+    /// The sum of a node's samples whose lines begin so; none: it does not answer.
+    pub(crate) fn metric(&self, node: usize, start: &str) -> Option<f64> {
+        let address = self.told["nodes"][node]["http"].as_str()?.strip_prefix("http://")?;
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let lines = answer.lines().filter(|line| line.starts_with(start));
+        let numbers: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        (!numbers.is_empty()).then(|| numbers.iter().sum())
+    }
+
     /// Asks it to stop; gives whether it did so by itself within 15 seconds.
     pub(crate) fn stop(&mut self) -> bool {
         let pid = rustix::process::Pid::from_raw(self.process.id().cast_signed()).expect("a pid");
@@ -103,6 +131,16 @@ impl Drop for Dev {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
+    }
+}
+
+/// Waits until something holds. What is looked at may take its time, so time is counted and not looks.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + WITHIN;
+    while !holds() {
+        assert!(Instant::now() < end, "never within {WITHIN:?}: {what}");
+        pause(LOOK);
     }
 }
 
