@@ -51,6 +51,8 @@ async fn beat(node: Weak<Node>) {
 async fn run(node: Weak<Node>) {
     let mut flushed_at = Instant::now();
     let mut flushed_bytes = 0;
+    // Something was let go that held the log: nothing else may come that would have that purged.
+    let mut let_go = false;
     loop {
         tokio::time::sleep(POLL).await;
         let Some(node) = node.upgrade().filter(|node| !node.stopping.begun()) else { return };
@@ -58,8 +60,6 @@ async fn run(node: Weak<Node>) {
             tracing::error!(problem, "this node takes no writes and hands leadership over");
             node.step_aside().await;
         }
-        // Nothing else may come that would have the log purged which they held.
-        let mut let_go = false;
         for group in node.groups() {
             let_go |= group.expire_snapshots();
         }
@@ -72,6 +72,7 @@ async fn run(node: Weak<Node>) {
         let appended = node.log.stats().appended_bytes;
         match node.flush().await {
             Ok(()) => {
+                let_go = false;
                 flushed_bytes = appended;
                 flushed_at = Instant::now();
             }

@@ -56,7 +56,7 @@ impl Replica {
     /// let go that held the log.
     pub(crate) fn expire_snapshots(&self) -> bool {
         let keep_idle = self.depot().keep_idle();
-        let mut let_go = self.traffic().expire(keep_idle);
+        let mut let_go = self.traffic().expire(keep_idle, self.depot().limits.stall);
         if self.traffic().is_followed() {
             let seen = self.observe();
             let_go |= self.traffic().let_go(seen.last_log_index, seen.followers(), self.depot().limits.stall);

@@ -439,6 +439,7 @@ impl Replica {
             }
         };
         if tokio::time::timeout(Duration::from_secs(2), heard).await.is_ok() {
+            self.traffic.note_purged(upto);
             self.raft.trigger().purge_log(upto).await.map_err(error)?;
         }
         Ok(())

@@ -81,6 +81,7 @@ impl Way<'_> {
     async fn transfer(&self, vote: &Vote, outgoing: &Arc<Outgoing>) -> Result<bytes::Bytes, Ended> {
         let mut client = self.links.snapshot_client(self.address).await.map_err(Ended::Away)?;
         let Ok(_permit) = self.depot.sending.acquire().await else { return Err(Ended::Away("the node stops".to_owned())) };
+        self.require_current(outgoing)?;
         if !outgoing.is_written() {
             // Its files would take the room of what the disk must have room for.
             self.depot.room.require(Room::Plenty).map_err(|error| Ended::Away(error.to_string()))?;
@@ -99,6 +100,7 @@ impl Way<'_> {
             // It had all of it.
             Answer::Installed(installed) => return Ok(installed.vote),
         };
+        self.require_current(outgoing)?;
         let _shown = Shown(self.traffic, self.to);
         let lacks = manifest.total_bytes().saturating_sub(have.iter().sum());
         let producing = self.produce(outgoing, &manifest, &have, &pushes);
@@ -137,6 +139,7 @@ impl Way<'_> {
             let mut offset = have.get(number).copied().unwrap_or(0);
             while let Some(chunk) = file.chunk_at(offset, manifest.chunk_bytes) {
                 self.depot.throttle.take(chunk.bytes as u64).await;
+                self.require_current(outgoing)?;
                 let bytes = outgoing.read(number, chunk).map_err(Ended::Spoiled)?;
                 let file = u32::try_from(number).unwrap_or(u32::MAX);
                 self.push(pushes, Push::Chunk(SnapshotChunk { file, offset, bytes })).await?;
@@ -145,6 +148,14 @@ impl Way<'_> {
                 self.traffic.note_sending(self.to, Some(shown));
                 Counts::add(&self.depot.counts.sent, chunk.bytes as u64);
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what would not help the other node: the next attempt gives a later one.
+    fn require_current(&self, outgoing: &Outgoing) -> Result<(), Ended> {
+        if self.traffic.is_outdated(outgoing) {
+            return Err(Ended::Away("the log does not go on any more from where this snapshot ends".to_owned()));
         }
         Ok(())
     }

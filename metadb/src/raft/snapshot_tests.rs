@@ -355,11 +355,47 @@ async fn a_snapshot_is_shared_by_those_who_want_it_and_holds_the_log_while_it_is
     let last = traffic.outgoing(make);
     last.manifest().await.expect("is written");
     drop(last);
-    assert!(!traffic.expire(Duration::from_secs(60)));
+    let (long, short) = (Duration::from_secs(60), Duration::from_millis(1));
+    assert!(!traffic.expire(long, long));
     assert_eq!(held(), 7);
-    tokio::time::sleep(Duration::from_millis(2)).await;
-    assert!(traffic.expire(Duration::from_millis(1)));
+    tokio::time::sleep(short * 2).await;
+    assert!(traffic.expire(long, short));
+    assert_eq!(held(), 50, "it was offered, and nobody was there");
+    let last = traffic.outgoing(make);
+    let manifest = last.manifest().await.expect("is written");
+    last.read(0, manifest.files[0].chunk_at(0, manifest.chunk_bytes).expect("a chunk")).expect("reads");
+    drop(last);
+    tokio::time::sleep(short * 2).await;
+    assert!(!traffic.expire(long, short), "who took some of it may come back");
+    assert_eq!(held(), 7);
+    assert!(traffic.expire(short, long));
     assert_eq!(held(), 50, "nobody came back");
+}
+
+/// A full disk has the log purged that a snapshot on its way would need behind it. Two followers who take it in turn, and find each time
+/// that it does not help them, must not keep it alive between them.
+#[tokio::test]
+async fn a_snapshot_from_which_the_log_does_not_go_on_is_given_to_nobody() {
+    let source: Arc<dyn Store> = SimStore::new(1);
+    fill(&*source, GROUP, 10, &[7; 2000]);
+    let from = depot(&SimDisk::new(9));
+    let traffic = Traffic::default();
+    let first = traffic.outgoing(|| outgoing(&source, &from));
+    first.manifest().await.expect("is written");
+    traffic.note_purged(7);
+    let second = traffic.outgoing(|| outgoing(&source, &from));
+    assert!(Arc::ptr_eq(&first, &second) && !traffic.is_outdated(&first), "the log goes on right behind it");
+    traffic.note_purged(8);
+    assert!(traffic.is_outdated(&first));
+    traffic.delivered(&first, 2);
+    let later = traffic.outgoing(|| Outgoing::new(&from, &source, GROUP, meta(9)));
+    assert_eq!(later.index(), 9, "though the other follower still takes the old one");
+    assert!(!traffic.is_outdated(&later));
+    later.manifest().await.expect("is written");
+    let files = from.disk.list().expect("lists").len();
+    drop((first, second));
+    assert_eq!(from.disk.list().expect("lists").len() * 2, files, "the files of the old one went with its last user");
+    assert!(Arc::ptr_eq(&later, &traffic.outgoing(|| outgoing(&source, &from))), "the later one is kept");
 }
 
 #[tokio::test]

@@ -28,8 +28,9 @@ pub struct SnapshotLimits {
     pub at_a_time: usize,
     /// Files of a transfer that does not go on are kept so long, on both sides.
     pub keep_idle: Duration,
-    /// How long no chunk may come, or be taken, before a transfer is given up and begun anew; and how long a follower that has it whole may
-    /// not get on with the log before the log is no longer kept for it.
+    /// How long no chunk may come, or be taken, before a transfer is given up and begun anew; how long a snapshot is kept, with the log behind
+    /// it, that nobody has taken anything of; and how long a follower that has it whole may not get on with the log before the log is no
+    /// longer kept for it.
     pub stall: Duration,
 }
 

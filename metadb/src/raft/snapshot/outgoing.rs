@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,6 +35,8 @@ pub(crate) struct Outgoing {
     prefix: String,
     manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
     written: AtomicBool,
+    /// Whether a follower was there to take some of it.
+    taken: AtomicBool,
     /// When bytes of it last moved.
     moved: Mutex<Instant>,
 }
@@ -50,6 +52,7 @@ impl Outgoing {
             prefix: format!("{OUT_PREFIX}{group_id:010}-{:016x}-", seam::random_u64()),
             manifest: tokio::sync::Mutex::new(None),
             written: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
             moved: Mutex::new(Instant::now()),
         })
     }
@@ -62,6 +65,17 @@ impl Outgoing {
     /// Whether its files are there.
     pub(crate) fn is_written(&self) -> bool {
         self.written.load(Ordering::SeqCst)
+    }
+
+    fn note_moved(&self) {
+        *self.moved.lock() = Instant::now();
+    }
+
+    /// Whether it did not move for longer than it is worth waiting. What nobody has taken anything of can be written anew; `stall` is for
+    /// such a one.
+    fn is_idle(&self, keep_idle: Duration, stall: Duration) -> bool {
+        let offered_in_vain = self.is_written() && !self.taken.load(Ordering::SeqCst);
+        self.moved.lock().elapsed() > if offered_in_vain { stall.min(keep_idle) } else { keep_idle }
     }
 
     fn name(&self, file: usize) -> String {
@@ -87,7 +101,7 @@ impl Outgoing {
         *manifest = Some(Arc::clone(&made));
         self.written.store(true, Ordering::SeqCst);
         *self.view.lock() = None;
-        *self.moved.lock() = Instant::now();
+        self.note_moved();
         Ok(made)
     }
 
@@ -128,6 +142,7 @@ impl Outgoing {
             }
             hasher.update(&bytes);
             chunks.push(crc32c::crc32c(&bytes));
+            self.note_moved();
             offset += bytes.len() as u64;
             tokio::task::yield_now().await;
         }
@@ -141,7 +156,8 @@ impl Outgoing {
             self.depot.tell_rotten(&name, chunk.offset);
             return Err(SnapshotError::Corrupt { name, offset: chunk.offset });
         }
-        *self.moved.lock() = Instant::now();
+        self.taken.store(true, Ordering::SeqCst);
+        self.note_moved();
         Ok(bytes)
     }
 }
@@ -212,6 +228,11 @@ fn still_follow(following: &mut BTreeMap<u64, Following>, end: u64, matched: &BT
     });
 }
 
+/// Whether the snapshot that is kept is written, or somebody is about to.
+fn is_given(kept: &Arc<Outgoing>) -> bool {
+    kept.is_written() || Arc::strong_count(kept) > 1
+}
+
 /// The snapshots of one replica that are on their way, as it shows them.
 #[derive(Default)]
 pub(crate) struct Traffic {
@@ -219,20 +240,37 @@ pub(crate) struct Traffic {
     following: Mutex<BTreeMap<u64, Following>>,
     sending: Mutex<BTreeMap<u64, Transfer>>,
     pub(crate) receiving: Mutex<Option<Transfer>>,
+    /// Up to where the log was purged since the replica was opened.
+    purged: AtomicU64,
 }
 
 impl Traffic {
-    /// The snapshot to give: the one that is kept, if it is written or being written; else a new one.
+    /// The snapshot to give: the one that is kept, if it is written or being written and the log goes on from it; else a new one.
     pub(crate) fn outgoing(&self, make: impl FnOnce() -> Arc<Outgoing>) -> Arc<Outgoing> {
         let mut kept = self.outgoing.lock();
         match &*kept {
-            Some(outgoing) if outgoing.is_written() || Arc::strong_count(outgoing) > 1 => Arc::clone(outgoing),
+            Some(outgoing) if !self.is_outdated(outgoing) && is_given(outgoing) => Arc::clone(outgoing),
             Some(_) | None => {
                 let made = make();
                 *kept = Some(Arc::clone(&made));
                 made
             }
         }
+    }
+
+    /// Notes that the log is purged up to an entry. The snapshot that is kept is forgotten if it ends before: whoever took it in would need
+    /// the next one at once, and two followers in turn would keep it for ever.
+    pub(crate) fn note_purged(&self, upto: u64) {
+        self.purged.fetch_max(upto, Ordering::SeqCst);
+        let mut kept = self.outgoing.lock();
+        if kept.as_ref().is_some_and(|kept| self.is_outdated(kept)) {
+            *kept = None;
+        }
+    }
+
+    /// Whether the log does not go on from where a snapshot ends.
+    pub(crate) fn is_outdated(&self, outgoing: &Outgoing) -> bool {
+        outgoing.index() < self.purged.load(Ordering::SeqCst)
     }
 
     /// Forgets a snapshot. Its files go with the last who uses it.
@@ -257,10 +295,11 @@ impl Traffic {
         *self.outgoing.lock() = None;
     }
 
-    /// Forgets the snapshot that is kept if nothing of it moved for a while; whether it did.
-    pub(crate) fn expire(&self, keep_idle: Duration) -> bool {
+    /// Forgets the snapshot that is kept if nothing of it moved for a while, or for `stall` if nobody was ever there to take it; whether it
+    /// did.
+    pub(crate) fn expire(&self, keep_idle: Duration, stall: Duration) -> bool {
         let mut kept = self.outgoing.lock();
-        let expired = kept.as_ref().is_some_and(|kept| kept.moved.lock().elapsed() > keep_idle);
+        let expired = kept.as_ref().is_some_and(|kept| kept.is_idle(keep_idle, stall));
         if expired {
             *kept = None;
         }
@@ -289,7 +328,7 @@ impl Traffic {
     pub(crate) fn hold_log(&self, upto: u64, matched: Option<&BTreeMap<u64, u64>>, patience: Duration) -> u64 {
         let given = {
             let kept = self.outgoing.lock();
-            kept.as_ref().filter(|kept| kept.is_written() || Arc::strong_count(kept) > 1).map_or(upto, |kept| kept.index())
+            kept.as_ref().filter(|kept| is_given(kept)).map_or(upto, |kept| kept.index())
         };
         let mut upto = upto.min(given);
         let mut following = self.following.lock();
