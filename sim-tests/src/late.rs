@@ -8,16 +8,13 @@
 //! Seeds do not last that long, so this is a scenario of its own, without chance but for what the seed decides.
 
 use crate::cluster::{Cluster, GROUPS};
-use crate::nemesis::Bites;
 use crate::planted::Planted;
-use crate::run;
-use crate::trace::Trace;
-use crate::workload::{Client, Shared, below};
+use crate::scenario::{self, WITHIN, until};
+use crate::workload::{Client, below};
 use bytes::Bytes;
 use metadb_proto::limits::REQUEST_ID_RETENTION;
 use metadb_proto::{seam, v1};
 use shard_router::operation;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,12 +30,6 @@ const REQUESTS: usize = 6;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How often a request is asked until it has an answer.
 const ATTEMPTS: u32 = 10;
-/// How long the cluster may take for what a disturbance waits for.
-const WITHIN: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(20);
-/// Virtual time after which the scenario is taken for stuck.
-const LIMIT: Duration = Duration::from_secs(3600);
-const STACK_BYTES: usize = 16 << 20;
 
 const _: () = assert!(
     ROUND.as_secs() * (ROUNDS as u64) < NEARLY_FORGOTTEN.as_secs(),
@@ -56,27 +47,7 @@ struct Asked {
 /// Plays the scenario from a seed; what is wrong.
 #[must_use]
 pub fn seed(seed: u64, planted: Option<Planted>) -> Vec<String> {
-    let thread = std::thread::Builder::new().name(format!("late {seed}")).stack_size(STACK_BYTES);
-    let spawned = thread.spawn(move || {
-        let mut runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
-        runtime.set_time_limit(LIMIT);
-        runtime.block_on(scenario(seed, planted))
-    });
-    spawned.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| vec!["panic".to_owned()])
-}
-
-async fn scenario(seed: u64, planted: Option<Planted>) -> Vec<String> {
-    seam::simulated::plant(planted.and_then(Planted::server));
-    let trace = Trace::new();
-    let shared = Shared::new(trace.clone(), planted, false);
-    let cluster = Arc::new(Cluster::new(3, seed, planted, &trace));
-    let tenants = match cluster.born(2, &mut Bites::new(), &trace).await {
-        Ok(tenants) => tenants,
-        Err(missing) => return missing,
-    };
-    let (client, at) = run::client(&cluster, &shared, &tenants, 1);
-    let ended = at.spawn(async move { Box::pin(live(&cluster, &client)).await }).await;
-    ended.map_or_else(|_| vec!["it died".to_owned()], |ended| ended.err().into_iter().collect())
+    scenario::play(seed, planted, |cluster, client| async move { live(&cluster, &client).await })
 }
 
 async fn live(cluster: &Cluster, client: &Client) -> Result<(), String> {
@@ -231,15 +202,4 @@ async fn disturb(cluster: &Cluster, client: &Client, round: u32) -> Result<Optio
         }
     }
     Ok(None)
-}
-
-async fn until(what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
-    let end = Instant::now() + WITHIN;
-    while !is_so() {
-        if Instant::now() > end {
-            return Err(format!("{what} did not come about"));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    Ok(())
 }

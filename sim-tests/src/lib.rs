@@ -6,7 +6,7 @@
 //! A [`run`] is: a [`cluster`] of simulated machines is born as a real one is; [`workload`]s ask it through routers of their own,
 //! from machines of their own, and record what they were told; a [`nemesis`] kills, cuts and slows; then everything is healed, and
 //! [`healing`] gives the cluster a bounded time to be well again; then the [`verdict`] of every checker is asked. Meanwhile [`watcher`]
-//! looks at every replica.
+//! looks at every replica. What chance would hardly bring about is a scenario of its own: [`late`], [`full`].
 //!
 //! Not here: mocks of our own code (only disks and the network are simulated), real time, real files. RocksDB is never compiled for
 //! this. Without `--cfg madsim` the crate is empty.
@@ -19,6 +19,8 @@
 #[cfg(madsim)]
 pub mod cluster;
 #[cfg(madsim)]
+pub mod full;
+#[cfg(madsim)]
 pub mod healing;
 #[cfg(madsim)]
 pub mod late;
@@ -28,6 +30,8 @@ pub mod nemesis;
 pub mod planted;
 #[cfg(madsim)]
 pub mod run;
+#[cfg(madsim)]
+mod scenario;
 #[cfg(madsim)]
 pub mod trace;
 #[cfg(madsim)]
