@@ -21,10 +21,12 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Chunks read ahead of the transport.
 const CHUNKS_AHEAD: usize = 2;
-/// How long the receiver may take to say what it has: it compares all of that with the manifest.
+/// How long the receiver may take to say what it has, and to import, beside the time in which it reads all of the snapshot: it compares with
+/// the manifest what an earlier attempt brought, and in the end everything.
 const HAVE_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long the receiver may take to import.
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(600);
+/// What a slow disk reads in a second, while others want it too.
+const SLOW_READ_BYTES: u64 = 16 << 20;
 
 /// From whom to whom.
 pub(super) struct Way<'a> {
@@ -95,7 +97,9 @@ impl Way<'_> {
         self.push(&pushes, Push::Offer(offer)).await?;
         let opened = tokio::time::timeout(HAVE_TIMEOUT, client.snapshot(request)).await;
         let mut answers = opened.map_err(|_| late("open the stream"))?.map_err(refused)?.into_inner();
-        let have = match next(&mut answers, HAVE_TIMEOUT).await? {
+        let reads = reading(manifest.total_bytes());
+        let have = tokio::time::timeout(HAVE_TIMEOUT + reads, next(&mut answers)).await;
+        let have = match have.map_err(|_| late("say what it has"))?? {
             Answer::Have(have) => have.bytes,
             // It had all of it.
             Answer::Installed(installed) => return Ok(installed.vote),
@@ -105,17 +109,7 @@ impl Way<'_> {
         let lacks = manifest.total_bytes().saturating_sub(have.iter().sum());
         let producing = self.produce(outgoing, &manifest, &have, &pushes);
         // The sender's half stays open until the answer: a closed one would end the transfer in the receiver's eyes.
-        let answering = next(&mut answers, IMPORT_TIMEOUT);
-        let (mut producing, mut answering) = (std::pin::pin!(producing), std::pin::pin!(answering));
-        let answer = tokio::select! {
-            biased;
-            answer = &mut answering => answer?,
-            produced = &mut producing => {
-                produced?;
-                answering.await?
-            }
-        };
-        match answer {
+        match answered(producing, next(&mut answers), IMPORT_TIMEOUT + reads).await? {
             Answer::Installed(installed) => {
                 self.depot.counts.note_rate(lacks, began.elapsed());
                 Ok(installed.vote)
@@ -124,7 +118,7 @@ impl Way<'_> {
         }
     }
 
-    /// Hands over what the receiver lacks.
+    /// Hands over what the receiver lacks, as long as it takes any.
     async fn produce(
         &self,
         outgoing: &Outgoing,
@@ -142,7 +136,9 @@ impl Way<'_> {
                 self.require_current(outgoing)?;
                 let bytes = outgoing.read(number, chunk).map_err(Ended::Spoiled)?;
                 let file = u32::try_from(number).unwrap_or(u32::MAX);
-                self.push(pushes, Push::Chunk(SnapshotChunk { file, offset, bytes })).await?;
+                if !self.push(pushes, Push::Chunk(SnapshotChunk { file, offset, bytes })).await? {
+                    return Ok(());
+                }
                 offset += chunk.bytes as u64;
                 shown.done_bytes += chunk.bytes as u64;
                 self.traffic.note_sending(self.to, Some(shown));
@@ -160,14 +156,31 @@ impl Way<'_> {
         Ok(())
     }
 
-    async fn push(&self, pushes: &mpsc::Sender<SnapshotPush>, push: Push) -> Result<(), Ended> {
-        match tokio::time::timeout(self.depot.limits.stall, pushes.send(SnapshotPush { push: Some(push) })).await {
-            Ok(Ok(())) => Ok(()),
-            // The receiver gave up; its answer says why.
-            Ok(Err(_)) => std::future::pending().await,
-            Err(_) => Err(late("take a chunk")),
-        }
+    /// Whether the receiver takes it. If it gave up, its answer says why.
+    async fn push(&self, pushes: &mpsc::Sender<SnapshotPush>, push: Push) -> Result<bool, Ended> {
+        let sent = tokio::time::timeout(self.depot.limits.stall, pushes.send(SnapshotPush { push: Some(push) })).await;
+        sent.map(|sent| sent.is_ok()).map_err(|_| late("take a chunk"))
     }
+}
+
+/// How long it takes to read so many bytes.
+fn reading(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOW_READ_BYTES)
+}
+
+/// The answer, which may come early, and must come within a time after everything was sent. Sending takes as long as it gets on.
+async fn answered<A>(
+    producing: impl Future<Output = Result<(), Ended>>,
+    answering: impl Future<Output = Result<A, Ended>>,
+    limit: Duration,
+) -> Result<A, Ended> {
+    let (mut producing, mut answering) = (std::pin::pin!(producing), std::pin::pin!(answering));
+    tokio::select! {
+        biased;
+        answer = &mut answering => return answer,
+        produced = &mut producing => produced?,
+    }
+    tokio::time::timeout(limit, answering).await.map_err(|_| late("import"))?
 }
 
 fn late(what: &str) -> Ended {
@@ -179,8 +192,38 @@ fn refused(status: tonic::Status) -> Ended {
     Ended::Away(error_chain(&status))
 }
 
-async fn next(answers: &mut tonic::Streaming<SnapshotAnswer>, limit: Duration) -> Result<Answer, Ended> {
-    let answer = tokio::time::timeout(limit, answers.message()).await.map_err(|_| late("answer"))?;
-    let answer = answer.map_err(refused)?.and_then(|answer| answer.answer);
+async fn next(answers: &mut tonic::Streaming<SnapshotAnswer>) -> Result<Answer, Ended> {
+    let answer = answers.message().await.map_err(refused)?.and_then(|answer| answer.answer);
     answer.ok_or_else(|| Ended::Away("the stream ended without an answer".to_owned()))
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(40);
+
+    async fn sends(time: Duration, ended: Result<(), Ended>) -> Result<(), Ended> {
+        tokio::time::sleep(time).await;
+        ended
+    }
+
+    async fn says(after: Duration) -> Result<&'static str, Ended> {
+        tokio::time::sleep(after).await;
+        Ok("installed")
+    }
+
+    #[tokio::test]
+    async fn a_transfer_takes_as_long_as_it_gets_on_and_an_import_its_time() {
+        let silent = std::future::pending::<Result<(), Ended>>;
+        let slow = answered(sends(LIMIT * 3, Ok(())), says(LIMIT * 3 + LIMIT / 4), LIMIT).await;
+        assert!(matches!(slow, Ok("installed")), "the limit begins when all is sent");
+        let early = answered(sends(LIMIT * 3, Ok(())), says(Duration::ZERO), LIMIT).await;
+        assert!(matches!(early, Ok("installed")), "it had all of it");
+        let never = answered(sends(Duration::ZERO, Ok(())), silent(), LIMIT).await;
+        assert!(matches!(&never, Err(Ended::Away(why)) if why.contains("import")));
+        let stuck = answered(sends(Duration::ZERO, Err(late("take a chunk"))), silent(), LIMIT).await;
+        assert!(matches!(&stuck, Err(Ended::Away(why)) if why.contains("take a chunk")));
+        assert_eq!(reading(10 * SLOW_READ_BYTES), Duration::from_secs(10));
+    }
 }
