@@ -111,5 +111,7 @@ fn the_rows_of_every_change_rebuild_the_same_ownership() {
             rebuilt.restore(*tenant_id, start.clone(), shard.clone());
         }
         assert_eq!(rebuilt, ownership, "after step {step}");
+        let owned = rows.values().filter(|shard| matches!(shard.state, State::Owned | State::Fenced { .. })).count();
+        assert_eq!(ownership.owned(), owned as u64, "after step {step}");
     }
 }
