@@ -190,7 +190,7 @@ fn shards_are_split_merged_and_moved_under_the_hands_of_a_client() {
     let once = Bytes::from_static(b"sixteen bytes id");
     let add = || client.transact_as(once.clone(), vec![], vec![operation::add("z/counter", 1)]);
     let before = runtime.block_on(add()).expect("added");
-    let moved = shard(&["move", "--tenant", "demo", "--key", "z", "--to", &away.to_string()]);
+    let moved = shard(&["move", "--tenant", "demo", "--key", "z", "--to", &away.to_string(), "--force"]);
     let row = &moved["changes"][0];
     assert_eq!((&row["state"], &row["to_group"]), (&json!("done"), &json!(away)), "{moved}");
     assert!(row["actual"]["bytes"].as_u64() > Some(0) && row["actual"]["pause_ms"].as_f64() > Some(0.0), "{moved}");

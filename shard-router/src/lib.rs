@@ -12,6 +12,7 @@
 
 mod admin;
 mod ask;
+pub mod balance;
 mod breaker;
 mod budget;
 mod call;
@@ -28,6 +29,7 @@ pub mod operation;
 pub mod operator;
 pub mod policy;
 pub mod reconcile;
+pub mod residency;
 pub mod router;
 mod routes;
 mod scan;

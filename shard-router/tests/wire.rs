@@ -377,8 +377,13 @@ async fn an_operator_makes_a_cluster_groups_tenants_and_keys() {
         memory.put(0, directory::access_key_key(&id), prost::Message::encode_to_vec(&record));
     }
     assert_eq!(operator.unfinished_tenants().await.expect("listed"), [], "all that were made are finished");
-    let half =
-        v1::TenantRecord { tenant_id: 9999, name: "half".into(), state: v1::tenant_record::State::Creating.into(), created_at_ms: 1 };
+    let half = v1::TenantRecord {
+        tenant_id: 9999,
+        name: "half".into(),
+        state: v1::tenant_record::State::Creating.into(),
+        created_at_ms: 1,
+        ..Default::default()
+    };
     memory.put(0, directory::tenant_key(9999), prost::Message::encode_to_vec(&half));
     memory.put(0, directory::tenant_unfinished_key(9999), 9999_u64.to_be_bytes().to_vec());
     assert_eq!(operator.unfinished_tenants().await.expect("listed"), [half], "what a dead call left is found");

@@ -193,6 +193,9 @@ async fn live(cluster: &Arc<Cluster>, shared: &Shared, tenants: &[u64], plan: Pl
         missing.extend(healing::well(&healing, &reading).await);
         let mut last = Final::default();
         let problems = Box::pin(final_reads::all(&reading, &mut last)).await;
+        if workload::placement::runs_in(healing.seed()) {
+            missing.extend(workload::placement::settled(&reading).await);
+        }
         missing.extend(Box::pin(workload::settings::check(&healing, &reading)).await);
         missing.extend(Box::pin(workload::shards::check(&reading, &mut last.changes)).await);
         missing.extend(workload::flood::check(&healing).await);

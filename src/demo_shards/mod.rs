@@ -12,7 +12,7 @@ use metadb_proto::Error;
 use metadb_proto::v1::{GroupRecord, ShardHistoryRecord, TenantRecord, group_record, node_record, shard_history_record};
 use report::Report;
 use shard_router::operation;
-use shard_router::operator::{CHANGES_AT_ONCE, Operator, ShardOrder, Wanted, Wish};
+use shard_router::operator::{CHANGES_AT_ONCE, NewGroups, Operator, ShardOrder, Wanted, Wish};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -126,7 +126,8 @@ async fn active_groups(operator: &Operator) -> Result<Vec<GroupRecord>, Failure>
 
 /// New groups, ready to take shards.
 async fn make_groups(options: &DemoShardsOptions, operator: &Operator) -> Result<Vec<u32>, Failure> {
-    let wanted: BTreeSet<u32> = operator.create_groups(options.groups).await?.iter().map(|group| group.group_id).collect();
+    let wanted = NewGroups { count: options.groups, ..NewGroups::default() };
+    let wanted: BTreeSet<u32> = operator.create_groups(&wanted).await?.iter().map(|group| group.group_id).collect();
     let until = Instant::now() + PATIENCE;
     loop {
         let ready = active_groups(operator).await?.iter().filter(|group| wanted.contains(&group.group_id)).count();

@@ -13,6 +13,7 @@ use metadb_proto::principal::Authenticate;
 use object_gateway::collect::{CollectConfig, Collector};
 use object_gateway::content;
 use object_gateway::s3::{S3Config, S3Door};
+use shard_router::balance::{Balancer, Pace};
 use shard_router::mover::Mover;
 use shard_router::operator::Operator;
 use shard_router::reconcile::Reconciler;
@@ -103,12 +104,14 @@ impl Running {
         tracing::info!(grpc = config.address(), s3 = config.s3_address(), http = config.http.listen, nodes = wired.peers.count(), "ready");
         let reconciler = Reconciler::new(operator.clone(), wired.node.node_ref());
         let mover = Mover::new(operator.clone(), wired.node.node_ref(), wired.settings.clone());
+        let balancer = Balancer::new(operator.clone(), wired.node.node_ref(), wired.settings.clone(), Pace::default());
         let collector = Collector::new(wired.fs.clone(), wired.content.clone(), collecting(config));
         tokio::select! {
             biased;
             () = collector.run() => Failure::failed("the collector ended"),
             () = reconciler.run() => Failure::failed("the reconciler ended"),
             () = mover.run() => Failure::failed("the mover of shards ended"),
+            () = balancer.run() => Failure::failed("the balancer ended"),
             () = wired.peers.refresh(&operator) => Failure::failed("the view of the cluster is not kept fresh any more"),
             ended = &mut self.settings => Failure::failed(format!("settings are not followed any more: {ended:?}")),
             ended = &mut self.grpc => Failure::failed(format!("the gRPC door closed: {ended:?}")),

@@ -42,7 +42,13 @@ impl Memory {
             ..Default::default()
         };
         let group0 = v1::GroupRecord { group_id: 0, ..group.clone() };
-        let tenant = v1::TenantRecord { tenant_id, name: "t".into(), state: v1::tenant_record::State::Active.into(), created_at_ms: 1 };
+        let tenant = v1::TenantRecord {
+            tenant_id,
+            name: "t".into(),
+            state: v1::tenant_record::State::Active.into(),
+            created_at_ms: 1,
+            ..Default::default()
+        };
         let shard = v1::ShardRecord { tenant_id, group_id: 1, epoch: 1, ..Default::default() };
         let node_record = v1::NodeRecord { node: Some(node), ..Default::default() };
         let rows = [

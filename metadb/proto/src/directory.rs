@@ -7,6 +7,7 @@
 //! | `("group", group id)` | `GroupRecord` |
 //! | `("key", access key id)` | `KeyRecord` |
 //! | `("node", node id)` | `NodeRecord` |
+//! | `("pod", name)` | `PodRecord` |
 //! | `("setting", scope kind, scope id, name)` | `SettingRecord` |
 //! | `("setting_history", name, revision)` | `SettingChange` |
 //! | `("shard", tenant id, start)` | `ShardRecord` |
@@ -54,6 +55,12 @@ pub fn access_key_key(access_key_id: &str) -> Vec<u8> {
 #[must_use]
 pub fn node_key(node_id: u64) -> Vec<u8> {
     tuple::pack(&("node", node_id))
+}
+
+/// A pod's record.
+#[must_use]
+pub fn pod_key(name: &str) -> Vec<u8> {
+    tuple::pack(&("pod", name))
 }
 
 /// A setting's value for a scope.
@@ -112,7 +119,7 @@ pub fn range_of<T: tuple::TuplePack>(prefix: &T) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The range of all records of a kind: `group`, `key`, `node`, `setting`, `setting_history`, `shard`, `shard_change`, `shard_history`, `tenant`,
+/// The range of all records of a kind: `group`, `key`, `node`, `pod`, `setting`, `setting_history`, `shard`, `shard_change`, `shard_history`, `tenant`,
 /// `tenant_name`, `tenant_unfinished`.
 #[must_use]
 pub fn records(kind: &str) -> (Vec<u8>, Vec<u8>) {

@@ -15,7 +15,7 @@
 //! | 3 | the heartbeats of all groups between two nodes share a message; nodes leave, groups have chosen members |
 //! | 4 | the replicas of a group compare their states: an entry has each of them hash the same slice |
 //! | 5 | shards are split, merged and moved |
-//! | 6 | nodes are drained |
+//! | 6 | nodes are drained; groups and tenants belong to pods |
 
 use crate::Error;
 
@@ -29,7 +29,7 @@ pub const MEMBERS: u16 = 3;
 pub const COMPARE: u16 = 4;
 /// Since this level groups understand the steps of splits, merges and moves.
 pub const SHARDS: u16 = 5;
-/// Since this level nodes understand records of where things shall be: nodes that are drained.
+/// Since this level nodes understand records of where things shall be: nodes that are drained, pods.
 pub const PLACEMENT: u16 = 6;
 
 const _: () = assert!(OLDEST >= 1 && OLDEST <= NEWEST, "a build knows at least one level");

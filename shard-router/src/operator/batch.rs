@@ -94,7 +94,7 @@ impl Operator {
             let last = counter(&tx, "tenant").await?;
             for ((name, group), tenant_id) in missing.iter().zip(last + 1..) {
                 let (name_key, state) = (directory::tenant_name_key(name), tenant_record::State::Creating.into());
-                let tenant = TenantRecord { tenant_id, name: (*name).clone(), state, created_at_ms };
+                let tenant = TenantRecord { tenant_id, name: (*name).clone(), state, created_at_ms, ..TenantRecord::default() };
                 // Taken meanwhile: then all of it is looked at again.
                 tx.require(condition::absent(name_key.clone()));
                 tx.put(name_key, tenant_id.to_be_bytes().to_vec());

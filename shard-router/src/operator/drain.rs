@@ -1,10 +1,10 @@
 //! Nodes that are drained: emptied of leaders, and of replicas, without leaving the cluster.
 
-use super::membership::{activate, find_node};
+use super::membership::{activate, find_node, placement_level};
 use crate::reconcile::office;
 use crate::reconcile::plan::Records;
 use metadb_proto::v1::node_record;
-use metadb_proto::{Error, level, seam};
+use metadb_proto::{Error, seam};
 
 /// A node that shall be drained.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,11 +22,7 @@ const REASON_BYTES: usize = 256;
 
 /// Has a node drained, if there is somebody to take over. Whether there is room for its replicas is for the caller to judge.
 pub(super) fn drain(records: &mut Records, wanted: &Drain, alive: &[u64]) -> Result<(), Error> {
-    let at = records.cluster.feature_level.max(1);
-    if at < u32::from(level::PLACEMENT) {
-        let limit = format!("at least {}, for nodes that are drained: every node must run a build that knows it", level::PLACEMENT);
-        return Err(Error::invalid("feature level", limit, at.to_string()));
-    }
+    placement_level(&records.cluster)?;
     if wanted.reason.len() > REASON_BYTES {
         return Err(Error::invalid("reason", format!("at most {REASON_BYTES} bytes"), format!("{} bytes", wanted.reason.len())));
     }
@@ -83,6 +79,7 @@ pub(super) fn undrain(records: &mut Records, node_id: u64) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use metadb_proto::level;
     use metadb_proto::v1::{ClusterRecord, GroupRecord, NodeRecord, NodeRef};
 
     fn records(nodes: u64, voters: &[u64]) -> Records {
@@ -90,7 +87,7 @@ mod tests {
         let cluster = ClusterRecord { replicas: 3, feature_level: level::PLACEMENT.into(), ..Default::default() };
         let group = GroupRecord { group_id: 7, voters: voters.iter().copied().map(node).collect(), ..Default::default() };
         let nodes = (1..=nodes).map(|id| NodeRecord { node: Some(node(id)), ..Default::default() }).collect();
-        Records { cluster, nodes, groups: vec![group], tenants: Vec::new() }
+        Records { cluster, nodes, groups: vec![group], ..Records::default() }
     }
 
     fn leaders_of(node_id: u64) -> Drain {

@@ -7,6 +7,7 @@ use super::{Operator, PATIENCE};
 use crate::reconcile::members::Placement;
 use crate::reconcile::office;
 use crate::reconcile::plan::{self, Records};
+use crate::residency;
 use crate::transaction::Transaction;
 use metadb_proto::v1::{ClusterRecord, GroupRecord, NodeRecord, StatusResponse, node_record};
 use metadb_proto::{Error, directory, level, seam};
@@ -36,10 +37,23 @@ pub struct Wish {
     pub undrain: Option<u64>,
     /// The voters of one group; none: as many as the cluster has replicas, where there is room.
     pub voters: Option<(u32, Vec<u64>)>,
+    /// One replica that shall be on another node.
+    pub replace: Option<Replace>,
     /// The learners of one group beside them.
     pub learners: Option<(u32, Vec<u64>)>,
     /// After how long a silent node is drained without being asked; zero: never.
     pub give_up_after: Option<Duration>,
+}
+
+/// A replica that shall be on another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replace {
+    /// Of which group.
+    pub group_id: u32,
+    /// The node that has it, alive or dead.
+    pub old: u64,
+    /// The node that shall have it.
+    pub new: u64,
 }
 
 /// A cluster's records and what its nodes say.
@@ -69,7 +83,7 @@ impl Membership {
         Ok(Membership { records, statuses: self.statuses.clone() })
     }
 
-    fn alive(&self) -> Vec<u64> {
+    pub(super) fn alive(&self) -> Vec<u64> {
         self.statuses.keys().copied().collect()
     }
 }
@@ -80,9 +94,9 @@ impl Operator {
     /// # Errors
     /// As [`crate::Client::scan`] on the directory; a node that does not answer is no error.
     pub async fn membership(&self) -> Result<Membership, Error> {
-        let (cluster, nodes, groups) = (self.cluster().await?, self.nodes().await?, self.groups().await?);
+        let (cluster, nodes, groups, pods) = (self.cluster().await?, self.nodes().await?, self.groups().await?, self.pods().await?);
         let statuses = self.ask_members(&nodes).await;
-        Ok(Membership { records: Records { cluster, nodes, groups, tenants: Vec::new() }, statuses })
+        Ok(Membership { records: Records { cluster, nodes, groups, pods, tenants: Vec::new() }, statuses })
     }
 
     /// Writes what is wanted into the directory. The reconciler brings the cluster there.
@@ -137,16 +151,19 @@ impl Operator {
     }
 }
 
-async fn read(tx: &Transaction) -> Result<Records, Error> {
+pub(super) async fn read(tx: &Transaction) -> Result<Records, Error> {
     let cluster = tx.get(directory::cluster_key()).await?.ok_or_else(|| Error::not_found("the cluster's record"))?;
     let (from, to) = directory::records("node");
     let nodes = tx.scan(from, to, NODES_READ).await?;
     let (from, to) = directory::records("group");
     let groups = tx.scan(from, to, NODES_READ).await?;
+    let (from, to) = directory::records("pod");
+    let pods = tx.scan(from, to, NODES_READ).await?;
     Ok(Records {
         cluster: decode(&cluster, "cluster")?,
         nodes: nodes.iter().map(|(_, row)| decode(row, "node")).collect::<Result<_, _>>()?,
         groups: groups.iter().map(|(_, row)| decode(row, "group")).collect::<Result<_, _>>()?,
+        pods: pods.iter().map(|(_, row)| decode(row, "pod")).collect::<Result<_, _>>()?,
         tenants: Vec::new(),
     })
 }
@@ -212,13 +229,59 @@ fn grant(records: &mut Records, wish: &Wish, alive: &[u64]) -> Result<(), Error>
     }
     for (wanted, is_voters) in [(&wish.voters, true), (&wish.learners, false)] {
         let Some((group_id, nodes)) = wanted else { continue };
-        nodes.iter().try_for_each(|id| check_member(records, *id))?;
+        nodes.iter().try_for_each(|id| check_member(records, *group_id, *id))?;
         let group = find_group(records, *group_id)?;
+        group.choice_passes &= !is_voters;
         if is_voters { &mut group.wanted_voters } else { &mut group.wanted_learners }.clone_from(nodes);
+    }
+    if let Some(wanted) = &wish.replace {
+        replace(records, wanted, alive)?;
     }
     let goes = wish.leave.is_some() || wish.drain.as_ref().is_some_and(|drain| !drain.leaders_only);
     if wish.replicas.is_some() || goes {
         enough_nodes(records, alive)?;
+        enough_in_pods(records, alive)?;
+    }
+    Ok(())
+}
+
+/// Has a replica be on another node, and leaves the rest of the group where it is.
+fn replace(records: &mut Records, wanted: &Replace, alive: &[u64]) -> Result<(), Error> {
+    placement_level(&records.cluster)?;
+    let Replace { group_id, old, new } = *wanted;
+    let (voters, chosen) = {
+        let group = find_group(records, group_id)?;
+        (group.voters.iter().map(|voter| voter.node_id).collect::<Vec<_>>(), !group.wanted_voters.is_empty() && !group.choice_passes)
+    };
+    find_node(records, old)?;
+    if !voters.contains(&old) {
+        let limit = format!("a node that votes in group {group_id}: `cairn admin group members {group_id}` shows them");
+        return Err(Error::invalid("old", limit, old.to_string()));
+    }
+    if voters.contains(&new) {
+        let limit = format!("a node that does not vote in group {group_id} yet");
+        return Err(Error::invalid("new", limit, new.to_string()));
+    }
+    check_member(records, group_id, new)?;
+    answers(new, alive)?;
+    let others = voters.iter().filter(|id| alive.contains(id)).count();
+    if others * 2 <= voters.len() {
+        let limit = format!("a group most of whose voters answer: start those of group {group_id} that are down first");
+        return Err(Error::invalid("group", limit, format!("{group_id}, {others} of {} answer", voters.len())));
+    }
+    let group = find_group(records, group_id)?;
+    let base = if chosen { group.wanted_voters.clone() } else { voters };
+    group.wanted_voters = base.into_iter().filter(|id| *id != old && *id != new).chain([new]).collect();
+    group.choice_passes = !chosen;
+    Ok(())
+}
+
+/// Whether the cluster's nodes understand records of where things shall be.
+pub(super) fn placement_level(cluster: &ClusterRecord) -> Result<(), Error> {
+    let at = cluster.feature_level.max(1);
+    if at < u32::from(level::PLACEMENT) {
+        let limit = format!("at least {}, for drains and pods: every node must run a build that knows them", level::PLACEMENT);
+        return Err(Error::invalid("feature level", limit, at.to_string()));
     }
     Ok(())
 }
@@ -228,7 +291,7 @@ pub(super) fn find_node(records: &mut Records, node_id: u64) -> Result<&mut Node
     found.ok_or_else(|| Error::not_found(format!("node {node_id}")))
 }
 
-fn find_group(records: &mut Records, group_id: u32) -> Result<&mut GroupRecord, Error> {
+pub(super) fn find_group(records: &mut Records, group_id: u32) -> Result<&mut GroupRecord, Error> {
     let found = records.groups.iter_mut().find(|group| group.group_id == group_id);
     found.ok_or_else(|| Error::not_found(format!("group {group_id}")))
 }
@@ -257,7 +320,19 @@ pub(super) fn activate(node: &mut NodeRecord) {
     (node.replaced_by, node.keeps_replicas, node.reason) = (0, false, String::new());
 }
 
-fn check_member(records: &mut Records, node_id: u64) -> Result<(), Error> {
+/// Whether a node may get a replica of a group.
+pub(super) fn check_member(records: &mut Records, group_id: u32, node_id: u64) -> Result<(), Error> {
+    check_stays(records, node_id)?;
+    let group = find_group(records, group_id)?.clone();
+    let pods = records.pods.clone();
+    if residency::may_be_on(&group, find_node(records, node_id)?, &pods) {
+        return Ok(());
+    }
+    let limit = format!("a node of pod {0:?}, which group {group_id} belongs to: `cairn admin pod show {0}` lists them", group.pod);
+    Err(Error::invalid("node", limit, format!("{node_id}, whose labels are others")))
+}
+
+fn check_stays(records: &mut Records, node_id: u64) -> Result<(), Error> {
     let refused = |limit: &str, what: &str| Err(Error::invalid("node", limit, format!("{node_id}, which {what}")));
     match find_node(records, node_id)?.state() {
         node_record::State::Active => Ok(()),
@@ -272,11 +347,33 @@ fn check_successor(records: &mut Records, old: u64, new: u64, alive: &[u64]) -> 
     if old == new {
         return Err(Error::invalid("new", format!("another node than {old}"), new.to_string()));
     }
-    check_member(records, new)?;
-    if alive.contains(&new) {
+    check_stays(records, new)?;
+    answers(new, alive)
+}
+
+pub(super) fn answers(node_id: u64, alive: &[u64]) -> Result<(), Error> {
+    if alive.contains(&node_id) {
         return Ok(());
     }
-    Err(Error::invalid("new", "a node that answers: start it, and ask again when `cairn admin node list` shows it up", new.to_string()))
+    let limit = "a node that answers: start it, and ask again when `cairn admin node list` shows it up";
+    Err(Error::invalid("new", limit, node_id.to_string()))
+}
+
+/// Whether the groups of each pod have enough of its nodes to be on.
+pub(super) fn enough_in_pods(records: &Records, alive: &[u64]) -> Result<(), Error> {
+    let replicas = records.cluster.replicas as usize;
+    for pod in records.pods.iter().filter(|pod| records.groups.iter().any(|group| group.pod == pod.name)) {
+        let nodes = records.nodes.iter().filter(|node| office::takes(node) && residency::is_in(node, pod));
+        let answering = nodes.filter(|record| record.node.as_ref().is_some_and(|node| alive.contains(&node.node_id))).count();
+        if answering < replicas {
+            let limit = format!(
+                "at least {replicas} in pod {:?}, one per replica of its groups: start another node with its labels first",
+                pod.name
+            );
+            return Err(Error::invalid("nodes that stay and answer", limit, answering.to_string()));
+        }
+    }
+    Ok(())
 }
 
 /// Whether all replicas have a node to be on.
@@ -301,7 +398,7 @@ mod tests {
     fn records(nodes: u64, replicas: u32) -> Records {
         let node = |node_id| NodeRecord { node: Some(NodeRef { node_id, address: format!("n{node_id}:1") }), ..Default::default() };
         let cluster = ClusterRecord { replicas, feature_level: level::MEMBERS.into(), ..Default::default() };
-        Records { cluster, nodes: (1..=nodes).map(node).collect(), groups: vec![GroupRecord::default()], tenants: Vec::new() }
+        Records { cluster, nodes: (1..=nodes).map(node).collect(), groups: vec![GroupRecord::default()], ..Records::default() }
     }
 
     fn state(records: &Records, at: usize) -> node_record::State {

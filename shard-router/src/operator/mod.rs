@@ -3,11 +3,13 @@
 mod batch;
 mod drain;
 mod forecast;
+mod groups;
 mod keys;
 mod measure;
 mod membership;
 mod names;
 mod nodes;
+mod pods;
 mod safety;
 mod scrub;
 mod settings;
@@ -18,8 +20,9 @@ mod tenants;
 pub use batch::{Planned, TenantBatch};
 pub use drain::Drain;
 pub use forecast::{Forecast, Relocation};
+pub use groups::NewGroups;
 pub use measure::{Measure, Outlook, range_of};
-pub use membership::{Membership, Wish};
+pub use membership::{Membership, Replace, Wish};
 pub use names::check_tenant_name;
 pub use safety::Obstacle;
 pub use settings::{Change, Changed, REASON_BYTES, SETTINGS};
@@ -41,8 +44,6 @@ use tokio::time::Instant;
 
 /// How long a verb may take that has to wait for groups or nodes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Most groups made by one call: a replica costs a node memory and tasks.
-const GROUPS_AT_ONCE: u32 = 256;
 
 /// Does an operator's work through a router whose token may do it.
 #[derive(Clone, Debug)]
@@ -94,40 +95,6 @@ impl Operator {
     /// As [`Client::scan`].
     pub async fn shards(&self, tenant_id: u64) -> Result<Vec<v1::ShardRecord>, Error> {
         records(&self.router, directory::range_of(&("shard", tenant_id)), Instant::now() + PATIENCE).await
-    }
-
-    /// Has groups made: their records are written here, the reconciler makes the replicas.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for too many at once or if there are not enough nodes; as [`Client::transact`].
-    pub async fn create_groups(&self, count: u32) -> Result<Vec<GroupRecord>, Error> {
-        if count == 0 || count > GROUPS_AT_ONCE {
-            return Err(Error::invalid("count", format!("1 to {GROUPS_AT_ONCE}"), count.to_string()));
-        }
-        let replicas = self.cluster().await?.replicas as usize;
-        let nodes = self.nodes().await?.into_iter().filter(crate::reconcile::office::takes);
-        let nodes: Vec<_> = nodes.filter_map(|record| record.node).collect();
-        if nodes.len() < replicas {
-            return Err(Error::invalid("nodes", format!("at least {replicas}, one per replica"), nodes.len().to_string()));
-        }
-        let existing = self.groups().await?;
-        let made = self.directory().run(|tx| {
-            let (nodes, mut existing) = (nodes.clone(), existing.clone());
-            async move {
-                let last = counter(&tx, "group").await?;
-                let mut made = Vec::new();
-                for id in (last + 1)..=(last + u64::from(count)) {
-                    let group_id = u32::try_from(id).map_err(|_| Error::invalid("count", "group ids of 32 bits", id.to_string()))?;
-                    let group = crate::reconcile::plan::new_group(group_id, &nodes, &existing, replicas);
-                    tx.put(directory::group_key(group_id), group.encode_to_vec());
-                    existing.push(group.clone());
-                    made.push(group);
-                }
-                set_counter(&tx, "group", last + u64::from(count));
-                Ok(made)
-            }
-        });
-        made.await
     }
 
     /// Hands the leadership of a group to another of its voters.

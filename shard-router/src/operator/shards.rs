@@ -5,6 +5,7 @@ use super::nodes::decode;
 use super::{Operator, counter, set_counter};
 use crate::admin;
 use crate::directory::record;
+use crate::residency;
 use crate::transaction::Transaction;
 use bytes::Bytes;
 use metadb_proto::v1::shard_change_record::{Kind, State};
@@ -39,6 +40,11 @@ pub enum Wanted {
     /// The same shard, in another group.
     Move {
         /// Which.
+        to_group_id: u32,
+    },
+    /// The same, if the shard is all of its tenant; [`Error::Unavailable`] if somebody cut it meanwhile.
+    MoveWhole {
+        /// Which group.
         to_group_id: u32,
     },
 }
@@ -381,8 +387,11 @@ async fn plan_order(tx: &Transaction, order: &ShardOrder) -> Result<ShardChangeR
             (change.at, change.end, change.kind) = (shard.end.clone(), upper.end.clone(), Kind::Merge.into());
             change.epoch = shard.epoch.max(upper.epoch) + 1;
         }
-        Wanted::Move { to_group_id } => {
-            check_destination(tx, &shard, *to_group_id).await?;
+        Wanted::MoveWhole { .. } if !(shard.start.is_empty() && shard.end.is_empty()) => {
+            return Err(Error::unavailable(format!("tenant {:?} has several shards", tenant.name), RETRY));
+        }
+        Wanted::Move { to_group_id } | Wanted::MoveWhole { to_group_id } => {
+            check_destination(tx, &tenant, &shard, *to_group_id).await?;
             (change.to_group_id, change.kind) = (*to_group_id, Kind::Move.into());
         }
     }
@@ -411,7 +420,7 @@ async fn shard_at(tx: &Transaction, tenant_id: u64, key: &[u8]) -> Result<ShardR
 /// Shards that are read at a time in search of one.
 const SHARDS_READ: u32 = 256;
 
-async fn check_destination(tx: &Transaction, shard: &ShardRecord, to_group_id: u32) -> Result<(), Error> {
+async fn check_destination(tx: &Transaction, tenant: &v1::TenantRecord, shard: &ShardRecord, to_group_id: u32) -> Result<(), Error> {
     let to = to_group_id.to_string();
     if to_group_id == shard.group_id {
         return Err(Error::invalid("to_group_id", format!("another group than {}, where the shard is", shard.group_id), to));
@@ -422,6 +431,7 @@ async fn check_destination(tx: &Transaction, shard: &ShardRecord, to_group_id: u
     let row = tx.get(directory::group_key(to_group_id)).await?;
     let row = row.ok_or_else(|| Error::not_found(format!("group {to_group_id}: `cairn admin group list` shows those that there are")))?;
     let group: v1::GroupRecord = decode(&row, "group")?;
+    residency::check_hold(&group, tenant)?;
     if group.state() != group_record::State::Active {
         return Err(Error::unavailable(format!("group {to_group_id} is not ready to take shards"), RETRY));
     }

@@ -6,6 +6,7 @@
 use super::{Operator, PATIENCE, check_tenant_name, counter, nodes::decode, set_counter};
 use crate::client::Scan;
 use crate::directory::number;
+use crate::residency;
 use crate::{condition, operation};
 use bytes::Bytes;
 use metadb_proto::settings::Scope;
@@ -111,7 +112,7 @@ impl Operator {
                     return Err(Error::AlreadyExists { message: format!("tenant {name:?}") });
                 }
                 let state = tenant_record::State::Creating.into();
-                let tenant = TenantRecord { tenant_id, name: (*name).to_owned(), state, created_at_ms };
+                let tenant = TenantRecord { tenant_id, name: (*name).to_owned(), state, created_at_ms, ..TenantRecord::default() };
                 tx.put(name_key, tenant_id.to_be_bytes().to_vec());
                 tx.put(directory::tenant_key(tenant_id), tenant.encode_to_vec());
                 tx.put(directory::tenant_unfinished_key(tenant_id), tenant_id.to_be_bytes().to_vec());
@@ -235,11 +236,12 @@ impl Operator {
         self.directory().transact(vec![there], removals).await.map(|_| ())
     }
 
-    /// How many shards each active group has, the directory's own group left out.
+    /// How many shards each active group has that takes tenants of no pod. The directory's own group does not.
     pub(super) async fn loads(&self) -> Result<BTreeMap<u32, usize>, Error> {
         let active = self.groups().await?.into_iter().filter(|group| group.state() == group_record::State::Active);
+        let anybody = TenantRecord::default();
         let mut loads: BTreeMap<u32, usize> =
-            active.map(|group| (group.group_id, 0)).filter(|(id, _)| *id != directory::DIRECTORY_GROUP).collect();
+            active.filter(|group| residency::is_for(group, &anybody)).map(|group| (group.group_id, 0)).collect();
         for shard in self.all::<ShardRecord>("shard").await? {
             if let Some(load) = loads.get_mut(&shard.group_id) {
                 *load += 1;

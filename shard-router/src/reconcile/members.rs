@@ -1,6 +1,7 @@
 //! Who shall hold the replicas of each group, and the next step on the way there: pure functions of the directory and of what the nodes say.
 //!
-//! A group gets as many voters as the cluster has replicas, on nodes that stay; or those that an operator chose for it. Rules that hold
+//! A group gets as many voters as the cluster has replicas, on nodes that stay; or those that an operator chose for it; on the nodes of its
+//! pod, if it has one. A replica that is elsewhere goes as soon as another one is made, and not before. Rules that hold
 //! whatever happens: who becomes a voter has caught up as a learner; a group is never planned smaller because nodes are missing; a leader
 //! that is to go hands over first; a change is decided on the members that are in force, and refused if they are others by then.
 //!
@@ -8,6 +9,7 @@
 
 use super::office;
 use super::plan::{Records, Step, leader_of, trouble};
+use crate::residency;
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::v1::{
     DropReplicaRequest, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, group_record as group, node_record,
@@ -95,11 +97,12 @@ impl Sight<'_> {
         let (voters, learners) = (ids(&seen.voters), ids(&seen.learners));
         let holds = |id: &u64| voters.contains(id) || learners.contains(id);
         let wanted_learners = record.wanted_learners.iter().copied();
-        let wanted_learners: BTreeSet<u64> = wanted_learners.filter(|id| self.takes(*id) || holds(id) && self.keeps(*id)).collect();
+        let may_learn = |id: &u64| self.gets(record, *id) || holds(id) && self.keeps(record, *id);
+        let wanted_learners: BTreeSet<u64> = wanted_learners.filter(may_learn).collect();
         let target = if record.wanted_voters.is_empty() {
-            self.by_size((record.group_id, leader), &voters, &learners, load)
+            self.by_size(record, leader, &voters, &learners, load)
         } else {
-            self.by_choice((record.group_id, &record.wanted_voters), &voters, &learners, load)
+            self.by_choice(record, &voters, &learners, load)
         };
         for id in target.difference(&voters) {
             *load.entry(*id).or_default() += 1;
@@ -114,47 +117,50 @@ impl Sight<'_> {
     /// As many voters as the cluster has replicas, if there are so many nodes.
     fn by_size(
         &self,
-        (group_id, leader): (u32, u64),
+        group: &GroupRecord,
+        leader: u64,
         voters: &BTreeSet<u64>,
         learners: &BTreeSet<u64>,
         load: &BTreeMap<u64, usize>,
     ) -> BTreeSet<u64> {
-        let candidates = self.candidates((group_id, voters), voters, learners, load);
-        let mut stays: Vec<u64> = voters.iter().copied().filter(|id| self.keeps(*id)).collect();
+        let candidates = self.candidates((group, voters), voters, learners, load);
+        let mut stays: Vec<u64> = voters.iter().copied().filter(|id| self.keeps(group, *id)).collect();
         let replicas = self.records.cluster.replicas as usize;
         let size = size(replicas, stays.len() + candidates.len(), voters.len());
         // Who goes first when there are too many: the silent, then who holds most; the leader last.
         stays.sort_by_key(|id| (*id != leader, self.silence.contains_key(id), load.get(id).copied().unwrap_or(0), *id));
         stays.truncate(size);
-        let leaving = voters.iter().copied().filter(|id| !self.keeps(*id));
+        let leaving = voters.iter().copied().filter(|id| !self.keeps(group, *id));
         stays.into_iter().chain(candidates).chain(leaving).take(size).collect()
     }
 
-    /// The voters that an operator chose. Another takes the place of one that leaves.
+    /// The voters that an operator chose. Another takes the place of one that leaves; while there is none, one of those that are there.
     fn by_choice(
         &self,
-        (group_id, wanted): (u32, &[u64]),
+        group: &GroupRecord,
         voters: &BTreeSet<u64>,
         learners: &BTreeSet<u64>,
         load: &BTreeMap<u64, usize>,
     ) -> BTreeSet<u64> {
-        let wanted: BTreeSet<u64> = wanted.iter().copied().collect();
+        let wanted: BTreeSet<u64> = group.wanted_voters.iter().copied().collect();
         let taken: BTreeSet<u64> = wanted.union(voters).copied().collect();
         // Whoever stepped in before goes on: else two would take turns for ever.
-        let stepped_in = voters.difference(&wanted).copied().filter(|id| self.keeps(*id));
-        let mut substitutes = stepped_in.chain(self.candidates((group_id, &taken), voters, learners, load));
-        let chosen = wanted.iter().filter_map(|id| match self.takes(*id) || voters.contains(id) && self.keeps(*id) {
+        let stepped_in = voters.difference(&wanted).copied().filter(|id| self.keeps(group, *id));
+        let mut substitutes = stepped_in.chain(self.candidates((group, &taken), voters, learners, load));
+        let chosen = wanted.iter().filter_map(|id| match self.gets(group, *id) || voters.contains(id) && self.keeps(group, *id) {
             true => Some(*id),
             false => substitutes.next().or(voters.contains(id).then_some(*id)),
         });
         let chosen: BTreeSet<u64> = chosen.collect();
-        if chosen.is_empty() { voters.clone() } else { chosen }
+        let lacks = wanted.len().min(voters.len()).saturating_sub(chosen.len());
+        let there: Vec<u64> = voters.difference(&chosen).copied().take(lacks).collect();
+        chosen.into_iter().chain(there).collect()
     }
 
     /// Nodes that could get a replica, the best first: one that replaces a node that leaves, one that learns already, one that holds few.
     fn candidates(
         &self,
-        (group_id, taken): (u32, &BTreeSet<u64>),
+        (group, taken): (&GroupRecord, &BTreeSet<u64>),
         voters: &BTreeSet<u64>,
         learners: &BTreeSet<u64>,
         load: &BTreeMap<u64, usize>,
@@ -165,21 +171,28 @@ impl Sight<'_> {
             let silent = self.silence.get(&id).copied().unwrap_or_default();
             self.is_alive(id) || (learners.contains(&id) && silent < LEARNER_PATIENCE)
         };
-        let nodes = self.records.nodes.iter().filter(|node| office::takes(node)).map(id_of);
-        let mut free: Vec<u64> =
-            nodes.filter(|id| !taken.contains(id) && may_learn(*id) && !trouble::is_quarantined(group_id, *id, self.statuses)).collect();
+        let is_well = |id: u64| !trouble::is_quarantined(group.group_id, id, self.statuses);
+        let nodes = self.records.nodes.iter().map(id_of).filter(|id| self.gets(group, *id));
+        let mut free: Vec<u64> = nodes.filter(|id| !taken.contains(id) && may_learn(*id) && is_well(*id)).collect();
         free.sort_by_key(|id| (!replacing.contains(id), !learners.contains(id), load.get(id).copied().unwrap_or(0), *id));
         free
     }
 
-    /// Whether a node may lead, and get what it does not hold.
+    /// Whether a node may lead.
     fn takes(&self, id: u64) -> bool {
         self.records.nodes.iter().any(|node| id_of(node) == id && office::takes(node))
     }
 
-    /// Whether a node may go on to hold what it holds.
-    fn keeps(&self, id: u64) -> bool {
-        self.records.nodes.iter().any(|node| id_of(node) == id && office::keeps(node))
+    /// Whether a node may get a replica of a group.
+    fn gets(&self, group: &GroupRecord, id: u64) -> bool {
+        let may = |node: &NodeRecord| office::takes(node) && residency::may_be_on(group, node, &self.records.pods);
+        self.records.nodes.iter().any(|node| id_of(node) == id && may(node))
+    }
+
+    /// Whether a node may go on to hold a replica of a group.
+    fn keeps(&self, group: &GroupRecord, id: u64) -> bool {
+        let may = |node: &NodeRecord| office::keeps(node) && residency::may_be_on(group, node, &self.records.pods);
+        self.records.nodes.iter().any(|node| id_of(node) == id && may(node))
     }
 
     fn is_alive(&self, id: u64) -> bool {
@@ -276,10 +289,16 @@ impl Sight<'_> {
         let (voters, learners) = (self.nodes(&p.voters, seen), self.nodes(&p.learners, seen));
         let mut noted = known.voters.clone();
         noted.sort_by_key(|voter| voter.node_id);
-        if noted == voters && known.learners == learners {
+        // A choice that was made for one move is forgotten when it is there.
+        let there = known.choice_passes && p.target == p.voters && p.learners == p.target_learners;
+        if noted == voters && known.learners == learners && !there {
             return None;
         }
-        Some(Step::RecordMembers { before, after: GroupRecord { voters, learners, ..known } })
+        let mut after = GroupRecord { voters, learners, ..known };
+        if there {
+            (after.choice_passes, after.wanted_voters) = (false, Vec::new());
+        }
+        Some(Step::RecordMembers { before, after })
     }
 
     /// Members that have no replica, and replicas of nodes that are no members.

@@ -106,12 +106,13 @@ impl Reconciler {
     async fn records(&mut self) -> Result<Records, Error> {
         let operator = &self.operator;
         let (cluster, nodes, groups) = (operator.cluster().await?, operator.nodes().await?, operator.groups().await?);
+        let pods = operator.pods().await?;
         let mut tenants = Vec::new();
         if self.tenants_seen.is_none_or(|seen| seen.elapsed() >= TENANT_SWEEP) {
             tenants = operator.unfinished_tenants().await?;
             self.tenants_seen = Some(Instant::now());
         }
-        Ok(Records { cluster, nodes, groups, tenants })
+        Ok(Records { cluster, nodes, groups, tenants, pods })
     }
 
     /// Takes one step; false if there was a reason to leave it.

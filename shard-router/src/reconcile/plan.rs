@@ -2,14 +2,14 @@
 //!
 //! It never plans two steps whose order matters: each round does what can be done now, and looks again.
 
-pub(super) mod trouble;
+pub(crate) mod trouble;
 
 use super::members::{Members, Placement, Sight, Silence};
 use super::office;
 use crate::operator::group_record;
 use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::v1::{
-    ClusterRecord, DropReplicaRequest, GroupRecord, GroupStatus, NodeRecord, NodeRef, Role, StatusResponse, TenantRecord,
+    ClusterRecord, DropReplicaRequest, GroupRecord, GroupStatus, NodeRecord, NodeRef, PodRecord, Role, StatusResponse, TenantRecord,
 };
 use metadb_proto::v1::{group_record as group, node_record, tenant_record as tenant};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub struct Records {
     pub groups: Vec<GroupRecord>,
     /// Tenants that are not finished; others may be left out.
     pub tenants: Vec<TenantRecord>,
+    /// All pods.
+    pub pods: Vec<PodRecord>,
 }
 
 /// One thing to do. Each may be done twice, and may die anywhere.
@@ -337,7 +339,7 @@ pub(crate) fn first_leader(group: &GroupRecord) -> Option<&NodeRef> {
     group.voters.get(turn)
 }
 
-pub(super) fn leader_of(group_id: u32, statuses: &BTreeMap<u64, StatusResponse>) -> Option<(u64, &GroupStatus)> {
+pub(crate) fn leader_of(group_id: u32, statuses: &BTreeMap<u64, StatusResponse>) -> Option<(u64, &GroupStatus)> {
     let groups = statuses.iter().flat_map(|(node_id, status)| status.groups.iter().map(move |group| (*node_id, group)));
     groups.filter(|(_, group)| group.group_id == group_id && group.role() == Role::Leader).max_by_key(|(_, group)| group.term)
 }
@@ -364,7 +366,7 @@ fn spread_leaders(records: &Records, statuses: &BTreeMap<u64, StatusResponse>, s
     None
 }
 
-fn can_lead(node_id: u64, group: &GroupStatus, statuses: &BTreeMap<u64, StatusResponse>) -> bool {
+pub(crate) fn can_lead(node_id: u64, group: &GroupStatus, statuses: &BTreeMap<u64, StatusResponse>) -> bool {
     let replica = statuses.get(&node_id).and_then(|status| status.groups.iter().find(|replica| replica.group_id == group.group_id));
     group.voters.iter().any(|voter| voter.node_id == node_id)
         && replica.is_some_and(|replica| replica.role() == Role::Follower && replica.applied_index + LAG_ENTRIES >= group.applied_index)

@@ -64,6 +64,7 @@ fn record(address: &str, node_id: u64) -> NodeRecord {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         oldest_level: level::OLDEST.into(),
         newest_level: level::NEWEST.into(),
+        labels: [("place".to_owned(), address.to_owned())].into(),
         ..NodeRecord::default()
     }
 }

@@ -14,6 +14,8 @@ use metadb_proto::principal::ClusterSecret;
 use metadb_proto::settings::{Labels, Settings};
 use metadb_proto::{Principal, v1};
 use parking_lot::Mutex;
+use shard_router::balance::plan::Floors;
+use shard_router::balance::{Balancer, Pace};
 use shard_router::credentials::DirectoryAuthenticator;
 use shard_router::mover::Mover;
 use shard_router::operator::Operator;
@@ -24,6 +26,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Where balancing is on it plans every second or two, and hardly anything is too little to be moved.
+const BALANCE: Pace = Pace {
+    look: Duration::from_millis(500),
+    round: Duration::from_millis(1500),
+    looks: 2,
+    rest: Duration::from_secs(3),
+    floors: Floors { bytes: 4096.0, requests: 5.0, count: 1.0 },
+};
 
 /// Small, so that a run of seconds flushes, purges and replays often, and a follower that was away for seconds may need a snapshot.
 const UPKEEP: Upkeep = Upkeep { flush_log_bytes: 64 << 10, flush_interval: Duration::from_secs(2), keep_log_bytes: 16 << 10 };
@@ -308,9 +319,10 @@ impl Machine {
         crate::workload::think(CLAIM).await;
         identity.announce(&self.address, replicas, &operator).await;
         self.trace.event(format_args!("node {} is announced", identity.node_id));
-        let mover = Mover::new(operator.clone(), node.clone(), settings);
+        let mover = Mover::new(operator.clone(), node.clone(), settings.clone());
+        let balancer = Balancer::new(operator.clone(), node.clone(), settings.clone(), BALANCE);
         let reconciler = Reconciler::new(operator, node);
-        Box::pin(async { tokio::join!(reconciler.run(), mover.run()) }).await;
+        Box::pin(async { tokio::join!(reconciler.run(), mover.run(), balancer.run()) }).await;
     }
 
     fn router(&self, node_id: u64, local: Option<Local>) -> Router {

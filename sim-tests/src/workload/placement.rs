@@ -1,13 +1,17 @@
-//! An operator who drains nodes all the while and lets them hold again; and what must hold of them when all is well: a node that is drained
-//! of leaders leads nothing, and one that is drained of everything has nothing.
+//! An operator who drains nodes all the while and lets them hold again, has groups and tenants belong to a pod and not, and lets the cluster
+//! balance itself; and what must hold when all is well: a node that is drained of leaders leads nothing, one that is drained of everything has
+//! nothing, no replica of a group is outside of its pod, and no tenant's shard.
 //!
 //! In the midst of faults a node is drained of its replicas only when groups have fewer of them than there are nodes; else that is refused.
 
 use super::{Client, below, think};
-use crate::cluster::Cluster;
-use metadb_proto::v1::{NodeRecord, Role, node_record};
+use crate::cluster::{Cluster, GROUPS};
+use metadb_proto::settings::Scope;
+use metadb_proto::settings::registry::BALANCE_ENABLED;
+use metadb_proto::v1::{LabelRule, NodeRecord, Role, node_record};
 use metadb_proto::{Error, seam};
-use shard_router::operator::{Drain, Operator, Wish};
+use shard_router::operator::{Change, Drain, Operator, Wish};
+use shard_router::residency;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,10 +35,15 @@ pub fn runs_in(seed: u64) -> bool {
 /// Drains one node after the other until the run ends.
 pub async fn run(client: Client) {
     let operator = Operator::new(client.routers[0].clone());
+    let told = tokio::time::timeout(PATIENCE, balance(&operator, true)).await;
+    note(&client, told);
     while !client.shared.stopped() {
         think(THINK).await;
         let told = tokio::time::timeout(PATIENCE, drain_one(&operator)).await;
         client.shared.trace.event(format_args!("drain: {told:?}"));
+        note(&client, told);
+        let told = tokio::time::timeout(PATIENCE, reside_one(&operator)).await;
+        client.shared.trace.event(format_args!("pods: {told:?}"));
         note(&client, told);
         think(HOLD).await;
         let told = tokio::time::timeout(PATIENCE, undrain_all(&operator)).await;
@@ -52,7 +61,11 @@ fn note<T>(client: &Client, told: Result<Result<T, Error>, tokio::time::error::E
                 | Error::UnknownOutcome { .. }
                 | Error::Conflict { .. }
                 | Error::Exhausted { .. }
-                // Too few nodes would stay.
+                // It was made by a word that was not answered.
+                | Error::AlreadyExists { .. }
+                // Somebody was quicker.
+                | Error::NotFound { .. }
+                // Too few nodes would stay, or a group of the pod is needed where it is.
                 | Error::Invalid { .. },
             ),
         )
@@ -84,6 +97,77 @@ async fn undrain_all(operator: &Operator) -> Result<usize, Error> {
     Ok(drained.len())
 }
 
+/// Says whether the cluster shall balance itself.
+async fn balance(operator: &Operator, on: bool) -> Result<(), Error> {
+    let change = Change {
+        definition: &BALANCE_ENABLED.definition,
+        scope: Scope::Cluster,
+        value: Some(on.to_string()),
+        by: "the operator".to_owned(),
+        reason: "to see whether anybody notices".to_owned(),
+        expected: None,
+        dry_run: false,
+    };
+    operator.change_setting(&change).await.map(|_| ())
+}
+
+/// The pod of all nodes, and one of a single node.
+const ALL: &str = "all";
+const ONE: &str = "one";
+
+/// Has a group, or a tenant, belong to the pod of all nodes, or to none.
+async fn reside_one(operator: &Operator) -> Result<String, Error> {
+    if !operator.pods().await?.iter().any(|pod| pod.name == ALL) {
+        let values = operator.nodes().await?.iter().filter_map(|node| node.labels.get("place").cloned()).collect();
+        operator.put_pod(ALL, &[LabelRule { label: "place".to_owned(), values }], true).await?;
+    }
+    let pod = if below(2) == 0 { ALL } else { "" };
+    if below(2) == 0 {
+        let group = 1 + u32::try_from(below(u64::from(GROUPS))).unwrap_or(0);
+        operator.set_group_pod(group, pod).await?;
+        return Ok(format!("group {group} belongs to pod {pod:?}"));
+    }
+    let tenants = operator.tenants().await?;
+    let chosen =
+        tenants.get(usize::try_from(below(tenants.len() as u64)).unwrap_or(0)).map(|tenant| tenant.name.clone()).unwrap_or_default();
+    operator.pin_tenant(&chosen, pod).await?;
+    Ok(format!("tenant {chosen} is pinned to pod {pod:?}"))
+}
+
+/// When all is well: every tenant comes to where it may be; then the cluster balances itself no more. What does not.
+pub async fn settled(client: &Client) -> Vec<String> {
+    let operator = Operator::new(client.routers[0].clone());
+    let settled = async move {
+        until_granted(|| async { undrain_all(&operator).await.map(|_| ()) }).await?;
+        let end = Instant::now() + DRAINED_WITHIN;
+        loop {
+            let astray = astray(&operator).await?;
+            if astray.is_empty() || Instant::now() >= end {
+                until_granted(|| balance(&operator, false)).await?;
+                return Ok::<_, Error>(astray);
+            }
+            tokio::time::sleep(LOOK + Duration::from_micros(seam::random_u64() % 1000)).await;
+        }
+    };
+    match Box::pin(settled).await {
+        Ok(astray) => astray.into_iter().map(|text| format!("{DRAINED_WITHIN:?} after the faults: {text}")).collect(),
+        Err(error) => vec![format!("the operator of pods is told: {error}")],
+    }
+}
+
+/// Shards in groups that may not hold them, though there is one that may.
+async fn astray(operator: &Operator) -> Result<Vec<String>, Error> {
+    let (groups, shards) = (operator.groups().await?, operator.all_shards().await?);
+    let mut astray = Vec::new();
+    for tenant in operator.tenants().await? {
+        let has_place = groups.iter().any(|group| residency::is_for(group, &tenant));
+        let may = |id: u32| groups.iter().any(|group| group.group_id == id && residency::may_hold(group, &tenant));
+        let of_tenant = shards.iter().filter(|shard| shard.tenant_id == tenant.tenant_id && !may(shard.group_id));
+        astray.extend(of_tenant.filter(|_| has_place).map(|shard| format!("tenant {} of pod {:?} has {shard:?}", tenant.name, tenant.pod)));
+    }
+    Ok(astray)
+}
+
 /// When all is well: what is wrong with nodes that are drained. Leaves groups on all nodes, as it found them.
 pub async fn check(cluster: &Cluster, client: &Client) -> Vec<String> {
     let operator = Operator::new(client.routers[0].clone());
@@ -108,12 +192,33 @@ async fn look(cluster: &Cluster, operator: &Operator) -> Result<Vec<String>, Err
     let wish = Wish { drain: drain(false), replicas: Some(1), ..Wish::default() };
     until_granted(|| operator.wish(&wish)).await?;
     problems.extend(until_none(|| holds(cluster, at)).await);
+    until_granted(|| async { undrain_all(operator).await.map(|_| ()) }).await?;
+    problems.extend(confined(cluster, operator, at, node_id).await?);
     let replicas = u32::try_from(cluster.size()).ok();
-    let wish = Wish { undrain: Some(node_id), replicas, ..Wish::default() };
+    let wish = Wish { replicas, ..Wish::default() };
     until_granted(|| operator.wish(&wish)).await?;
     let spread = || (!cluster.votes_everywhere()).then(|| "groups are not on all nodes after nodes were drained".to_owned());
     problems.extend(until_none(spread).await);
     Ok(problems)
+}
+
+/// A group of a pod of one node is on that node, whatever it held before.
+async fn confined(cluster: &Cluster, operator: &Operator, at: usize, node_id: u64) -> Result<Option<String>, Error> {
+    for tenant in operator.tenants().await?.iter().filter(|tenant| !tenant.pod.is_empty()) {
+        until_granted(|| async { operator.pin_tenant(&tenant.name, "").await.map(|_| ()) }).await?;
+    }
+    let rules = [LabelRule { label: "place".to_owned(), values: vec![cluster.machines()[at].address().to_owned()] }];
+    until_granted(|| async { operator.put_pod(ONE, &rules, true).await.map(|_| ()) }).await?;
+    until_granted(|| operator.set_group_pod(GROUPS, ONE)).await?;
+    let outside = || {
+        let leader = cluster.leader(GROUPS).and_then(|leader| cluster.machines()[leader].node()?.group(GROUPS))?.status();
+        let members: Vec<u64> = leader.voters.iter().chain(&leader.learners).map(|node| node.node_id).collect();
+        (members != [node_id]).then(|| format!("group {GROUPS} belongs on node {node_id}, and is on {members:?}"))
+    };
+    let problem = until_none(outside).await;
+    until_granted(|| operator.set_group_pod(GROUPS, "")).await?;
+    until_granted(|| operator.delete_pod(ONE)).await?;
+    Ok(problem)
 }
 
 /// Asks until it is granted: right after faults a node may be silent, and records may lag.

@@ -5,7 +5,7 @@ use crate::cli::connection::Session;
 use crate::failure::Failure;
 use crate::output::{self, Output, Show, duration, size};
 use clap::Args;
-use metadb_proto::v1::{Role, node_record};
+use metadb_proto::v1::{Role, group_record, node_record};
 use serde::Serialize;
 use shard_router::operator::{Forecast, Membership, Operator, Relocation, Wish};
 use std::collections::BTreeSet;
@@ -16,6 +16,9 @@ use tokio::time::Instant;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long the cluster may give no answer while it is watched.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long is waited for groups without a leader before it is said what a change comes to.
+const LEADERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// How a change is made.
 #[derive(Debug, Clone, Copy, Args)]
@@ -95,7 +98,7 @@ impl Change {
 /// Shows a wish, or writes it down and watches until it is granted.
 pub(super) async fn carry_out(session: &Session, output: Output, wish: &Wish, how: How) -> Result<(), Failure> {
     let operator = session.operator();
-    let planned = operator.forecast(&operator.membership().await?.with(wish)?).await;
+    let planned = operator.forecast(&wished(&operator, wish).await?).await;
     if !planned.relocations.is_empty() {
         output::note(&format!(
             "to expect: {} copied, in about {}",
@@ -114,6 +117,19 @@ pub(super) async fn carry_out(session: &Session, output: Output, wish: &Wish, ho
         watch(&operator, wish).await?;
     }
     output.show(&Change::of(planned, false, !how.no_wait))
+}
+
+/// The cluster as a wish would have it. Waits a moment for groups that have no leader now: nothing could be said of them.
+async fn wished(operator: &Operator, wish: &Wish) -> Result<Membership, Failure> {
+    let until = Instant::now() + LEADERS_WITHIN;
+    loop {
+        let wished = operator.membership().await?.with(wish)?;
+        let active = wished.records.groups.iter().filter(|group| group.state() == group_record::State::Active).count();
+        if wished.placements().len() >= active || Instant::now() >= until {
+            return Ok(wished);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Tells what is left to do, whenever that changes, until nothing is.

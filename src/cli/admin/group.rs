@@ -1,13 +1,18 @@
 //! `cairn admin group`.
 
-use super::change::How;
-use super::{members, status};
+mod create;
+
+pub(super) use create::until_ready;
+
+use super::change::{How, carry_out};
+use super::{members, pod, status};
 use crate::cli::connection::Session;
 use crate::failure::{Code, Failure};
 use crate::output::{Output, Show};
 use clap::{Args, Subcommand};
 use metadb_proto::v1::{GroupRecord, GroupStatus, NodeRef, Role, SnapshotTransfer, group_record};
 use serde::Serialize;
+use shard_router::operator::{Replace, Wish};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +20,8 @@ Examples:
   cairn admin group show 3
   cairn admin group show 0 -o yaml       the directory
   cairn admin group members 3
+  cairn admin group create --pod eu
+  cairn admin group replace-replica 3 2 4 --dry-run
   cairn admin group replicas 5
   cairn admin group transfer-leader 3 2";
 
@@ -46,6 +53,41 @@ enum Verb {
         group: u32,
         #[command(subcommand)]
         verb: Option<members::Verb>,
+    },
+    /// Make a group, or several, and wait until they can take shards.
+    #[command(
+        after_help = "Examples:\n  cairn admin group create                        on the nodes that hold fewest replicas\n  cairn admin group create --pod eu --count 4     on nodes of a pod, for tenants that are pinned to it\n  cairn admin group create --on 1,2,3 --dry-run"
+    )]
+    Create(create::Create),
+    /// Have one replica of a group be on another node: that one learns the group first. Also when the old node is dead.
+    #[command(
+        name = "replace-replica",
+        after_help = "Examples:\n  cairn admin group replace-replica 3 2 4 --dry-run    how much is copied, and how long it takes\n  cairn admin group replace-replica 3 2 4"
+    )]
+    ReplaceReplica {
+        /// Its number; 0 is the directory.
+        group: u32,
+        /// The node that has the replica, by id.
+        old: u64,
+        /// The node that shall have it, by id.
+        new: u64,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Have a group belong to a pod: its replicas move to nodes of it, and tenants that are pinned to it may be there.
+    #[command(
+        name = "set-pod",
+        after_help = "Examples:\n  cairn admin group set-pod 3 eu\n  cairn admin group set-pod 3 --none      its replicas may be anywhere"
+    )]
+    SetPod {
+        /// Its number.
+        group: u32,
+        /// The pod.
+        #[arg(required_unless_present = "none", conflicts_with = "none")]
+        pod: Option<String>,
+        /// To no pod.
+        #[arg(long)]
+        none: bool,
     },
     /// Show how many replicas each group has, or change it: groups grow and shrink while they work.
     #[command(
@@ -83,6 +125,10 @@ struct Row {
     learners: Vec<u64>,
     shards: u64,
     applied_index: u64,
+    /// The pod that it belongs to, if it does.
+    pod: Option<String>,
+    /// The only tenant that it is for, if there is one.
+    own_of_tenant: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -136,7 +182,7 @@ struct Replicas(Vec<Replica>);
 
 impl Show for Rows {
     fn columns(&self) -> Vec<&'static str> {
-        vec!["GROUP", "STATE", "LEADER", "TERM", "VOTERS", "LEARNERS", "SHARDS", "APPLIED"]
+        vec!["GROUP", "STATE", "LEADER", "TERM", "VOTERS", "LEARNERS", "SHARDS", "APPLIED", "FOR"]
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
@@ -150,6 +196,12 @@ impl Show for Rows {
                 list(&group.learners),
                 group.shards.to_string(),
                 group.applied_index.to_string(),
+                match (&group.pod, group.own_of_tenant) {
+                    (None, None) => String::new(),
+                    (Some(pod), None) => format!("pod {pod}"),
+                    (None, Some(tenant)) => format!("tenant {tenant}"),
+                    (Some(pod), Some(tenant)) => format!("pod {pod}, tenant {tenant}"),
+                },
             ]
         };
         self.0.iter().map(row).collect()
@@ -195,6 +247,12 @@ impl Group {
             Verb::TransferLeader { group, node, dry_run } => {
                 return members::transfer_leader(session, output, group, node, dry_run).await;
             }
+            Verb::Create(create) => return create.run(session, output).await,
+            Verb::ReplaceReplica { group, old, new, how } => {
+                let replace = Some(Replace { group_id: group, old, new });
+                return carry_out(session, output, &Wish { replace, ..Wish::default() }, how).await;
+            }
+            Verb::SetPod { group, pod, .. } => return pod::set_group(session, output, group, pod.as_deref().unwrap_or_default()).await,
             verb @ (Verb::List | Verb::Show { .. }) => verb,
         };
         let cluster = status::gathered(session).await?;
@@ -203,7 +261,12 @@ impl Group {
             .flat_map(|status| status.groups.iter().map(move |group| (status.node.as_ref().map_or(0, |node| node.node_id), group)))
             .collect();
         match verb {
-            Verb::Members { .. } | Verb::Replicas { .. } | Verb::TransferLeader { .. } => Ok(()),
+            Verb::Members { .. }
+            | Verb::Replicas { .. }
+            | Verb::TransferLeader { .. }
+            | Verb::Create(_)
+            | Verb::ReplaceReplica { .. }
+            | Verb::SetPod { .. } => Ok(()),
             Verb::List => output.show(&Rows(cluster.groups.iter().map(|group| row(&group.record, &replicas)).collect())),
             Verb::Show { group } => {
                 let of_group = replicas.iter().filter(|(_, status)| status.group_id == group);
@@ -236,6 +299,8 @@ fn row(group: &GroupRecord, replicas: &[(u64, &GroupStatus)]) -> Row {
         learners: leader.map(|(_, status)| ids(&status.learners)).unwrap_or_default(),
         shards: leader.map_or(0, |(_, status)| status.shards),
         applied_index: leader.map_or(0, |(_, status)| status.applied_index),
+        pod: Some(&group.pod).filter(|pod| !pod.is_empty()).cloned(),
+        own_of_tenant: Some(group.own_of_tenant).filter(|id| *id != 0),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `cairn admin`: the operator's view and hands.
 
+mod balance;
 mod change;
 mod group;
 mod key;
 mod kv;
 mod members;
 mod node;
+mod pod;
 mod scrub;
 mod service;
 mod setting;
@@ -13,6 +15,7 @@ mod shard;
 mod status;
 mod tenant;
 mod tenant_create;
+mod tenant_place;
 mod top;
 
 use super::connection::Connection;
@@ -30,6 +33,7 @@ Examples:
   cairn admin key create --tenant acme
   cairn admin kv scan --tenant acme
   cairn admin shard list --tenant acme                 its parts, where they are, how large
+  cairn admin balance --dry-run                        what would move to even loads
   cairn admin setting list --all";
 
 #[derive(Debug, Args)]
@@ -50,9 +54,13 @@ enum Verb {
     /// The nodes.
     Node(node::Node),
     /// The groups and their replicas.
-    Group(group::Group),
+    Group(Box<group::Group>),
+    /// Pools of nodes, by their labels: for groups, and for tenants that must be somewhere.
+    Pod(Box<pod::Pod>),
     /// The parts of tenants: where they are, how large and how busy; split, merge and move them.
     Shard(Box<shard::Shard>),
+    /// Even loads: move tenants between groups, replicas between nodes, leaders between voters.
+    Balance(balance::Balance),
     /// The tenants.
     Tenant(tenant::Tenant),
     /// The access keys.
@@ -74,9 +82,11 @@ impl Admin {
             Verb::Status(verb) => verb.run(&session, output).await,
             Verb::Top(verb) => verb.run(&session, output).await,
             Verb::Node(verb) => verb.run(&session, output).await,
-            Verb::Group(verb) => verb.run(&session, output).await,
+            Verb::Group(verb) => Box::pin(verb.run(&session, output)).await,
+            Verb::Balance(verb) => Box::pin(verb.run(&session, output)).await,
+            Verb::Pod(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Shard(verb) => Box::pin(verb.run(&session, output)).await,
-            Verb::Tenant(verb) => verb.run(&session, output).await,
+            Verb::Tenant(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Key(verb) => verb.run(&session, output).await,
             Verb::Service(verb) => Box::pin(verb.run(&session, output)).await,
             Verb::Scrub(verb) => Box::pin(verb.run(&session, output)).await,

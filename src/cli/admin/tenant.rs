@@ -1,7 +1,9 @@
 //! `cairn admin tenant`.
 
 use super::setting::{Asked, How, change};
+use super::shard::MoveHow;
 use super::tenant_create::Create;
+use super::tenant_place;
 use crate::cli::connection::Session;
 use crate::cli::time;
 use crate::failure::Failure;
@@ -19,6 +21,8 @@ Examples:
   cairn admin tenant list
   cairn admin tenant suspend acme --reason 'unpaid since March'
   cairn admin tenant resume acme
+  cairn admin tenant pin acme --pod eu
+  cairn admin tenant own-group acme --dry-run
   cairn admin tenant delete acme --yes";
 
 #[derive(Debug, Args)]
@@ -55,6 +59,40 @@ enum Verb {
         #[command(flatten)]
         how: How,
     },
+    /// Pin a tenant to a pod: its shards move to groups of the pod now, and nothing moves them out of it.
+    #[command(after_help = "Examples:\n  cairn admin tenant pin acme --pod eu --dry-run\n  cairn admin tenant pin acme --pod eu")]
+    Pin {
+        /// Its name.
+        name: String,
+        /// The pod.
+        #[arg(long)]
+        pod: String,
+        #[command(flatten)]
+        how: MoveHow,
+    },
+    /// Let a tenant be in any group again. Nothing moves by this.
+    #[command(after_help = "Examples:\n  cairn admin tenant unpin acme")]
+    Unpin {
+        /// Its name.
+        name: String,
+    },
+    /// Give a tenant a group that no other tenant may be in, made if there is none, and move it there.
+    #[command(
+        name = "own-group",
+        after_help = "Examples:\n  cairn admin tenant own-group acme --dry-run\n  cairn admin tenant own-group acme"
+    )]
+    OwnGroup {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        how: MoveHow,
+    },
+    /// Let other tenants into the group that is a tenant's own. Nothing moves by this.
+    #[command(name = "share-group", after_help = "Examples:\n  cairn admin tenant share-group acme")]
+    ShareGroup {
+        /// Its name.
+        name: String,
+    },
     /// Delete a tenant with everything that it has.
     #[command(after_help = "Examples:\n  cairn admin tenant delete acme --yes")]
     Delete {
@@ -73,6 +111,8 @@ pub(super) struct Row {
     pub(super) name: String,
     state: &'static str,
     created: String,
+    /// The pod that it is pinned to, if it is.
+    pod: Option<String>,
 }
 
 /// Tenants, as they are printed.
@@ -88,17 +128,28 @@ impl From<TenantRecord> for Row {
             State::Active => "active",
             State::Deleting => "deleting",
         };
-        Row { id: tenant.tenant_id, state, created: time(tenant.created_at_ms), name: tenant.name }
+        Row {
+            id: tenant.tenant_id,
+            state,
+            created: time(tenant.created_at_ms),
+            name: tenant.name,
+            pod: Some(tenant.pod).filter(|pod| !pod.is_empty()),
+        }
     }
 }
 
 impl Show for Rows {
     fn columns(&self) -> Vec<&'static str> {
-        vec!["ID", "NAME", "STATE", "CREATED"]
+        vec!["ID", "NAME", "STATE", "CREATED", "POD"]
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        self.0.iter().map(|row| vec![row.id.to_string(), row.name.clone(), row.state.to_owned(), row.created.clone()]).collect()
+        self.0
+            .iter()
+            .map(|row| {
+                vec![row.id.to_string(), row.name.clone(), row.state.to_owned(), row.created.clone(), row.pod.clone().unwrap_or_default()]
+            })
+            .collect()
     }
 
     fn empty(&self) -> &'static str {
@@ -124,6 +175,10 @@ impl Tenant {
                 let scope = Scope::Tenant(operator.tenant(&name).await?.tenant_id);
                 change(session, output, Asked { definition: &TENANT_ACCESS.definition, scope, value: None, how }).await
             }
+            Verb::Pin { name, pod, how } => tenant_place::pin(session, output, &name, &pod, how).await,
+            Verb::Unpin { name } => tenant_place::unpin(session, output, &name).await,
+            Verb::OwnGroup { name, how } => tenant_place::own_group(session, output, &name, how).await,
+            Verb::ShareGroup { name } => tenant_place::share_group(session, output, &name).await,
             Verb::Delete { name, yes } => {
                 if !yes {
                     let message = format!("deleting the tenant {name} deletes everything that it has");

@@ -69,6 +69,9 @@ registry! {
     SHARDS_MOVE_MIB_PER_S: u64 = "shards.move_mib_per_s", integer(0, 65_536, "MiB/s"), Value::Integer(64), Nodes;
     /// How many changes of shards are carried at a time. More do not copy faster, and let each shard stand still for longer.
     SHARDS_CHANGES_AT_ONCE: u64 = "shards.changes_at_once", integer(1, 256, "changes"), Value::Integer(12), Nodes;
+    /// Whether the cluster evens loads by itself: tenants over groups, replicas over nodes, leaders by requests. `cairn admin balance
+    /// --dry-run` shows what it would do. Leaders are evened by number in any case.
+    BALANCE_ENABLED: bool = "balance.enabled", Kind::Flag, Value::Flag(false), Nodes;
     /// Whether the S3 door serves. `cairn admin service disable s3` and `enable` set it.
     SERVICE_S3: bool = "service.s3", Kind::Flag, Value::Flag(true), Tenants;
     /// Whether the door fs.v1 serves. `cairn admin service disable fs` and `enable` set it.

@@ -14,7 +14,7 @@ fn node(node_id: u64) -> NodeRef {
 fn records(nodes: u64, groups: Vec<GroupRecord>) -> Records {
     let cluster = ClusterRecord { cluster_id: "c".into(), replicas: 3, initial_groups: 4, ..Default::default() };
     let nodes = (1..=nodes).map(|id| NodeRecord { node: Some(node(id)), ..Default::default() }).collect();
-    Records { cluster, nodes, groups, tenants: vec![] }
+    Records { cluster, nodes, groups, ..Records::default() }
 }
 
 fn record(group_id: u32, state: group::State, voters: &[u64]) -> GroupRecord {
@@ -92,8 +92,12 @@ fn a_group_half_made_is_formed_when_most_of_its_voters_are_there() {
 
 #[test]
 fn tenants_are_raised_when_a_group_can_hold_them_and_deleted_at_any_time() {
-    let tenant =
-        |tenant_id, state: tenant::State| TenantRecord { tenant_id, name: format!("t{tenant_id}"), state: state.into(), created_at_ms: 0 };
+    let tenant = |tenant_id, state: tenant::State| TenantRecord {
+        tenant_id,
+        name: format!("t{tenant_id}"),
+        state: state.into(),
+        ..Default::default()
+    };
     let (creating, deleting) = (tenant(1, tenant::State::Creating), tenant(2, tenant::State::Deleting));
     let mut known = records(1, vec![record(0, group::State::Active, &[1])]);
     known.tenants = vec![creating.clone(), deleting.clone(), tenant(3, tenant::State::Active)];

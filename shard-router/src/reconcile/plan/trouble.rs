@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type Statuses = BTreeMap<u64, StatusResponse>;
 
 /// Whether a node may be given more to lead.
-pub(in crate::reconcile) fn has_room(status: &StatusResponse) -> bool {
+pub(crate) fn has_room(status: &StatusResponse) -> bool {
     status.disk.as_ref().is_none_or(|disk| matches!(disk.room(), Room::Plenty | Room::Unspecified))
 }
 

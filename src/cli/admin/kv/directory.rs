@@ -52,6 +52,7 @@ fn value(kind: &str, bytes: &[u8]) -> String {
         "cluster" => record::<v1::ClusterRecord>(bytes),
         "node" => record::<v1::NodeRecord>(bytes),
         "group" => record::<v1::GroupRecord>(bytes),
+        "pod" => record::<v1::PodRecord>(bytes),
         "tenant" => record::<v1::TenantRecord>(bytes),
         "shard" => record::<v1::ShardRecord>(bytes),
         // Shown by a Debug that leaves the secret out; one that does not decode is not shown at all, for it may hold one.

@@ -12,6 +12,10 @@ mod show;
 mod split;
 mod told;
 mod top;
+mod whole;
+
+pub(super) use order::{How as MoveHow, watch as watch_changes};
+pub(super) use whole::move_whole;
 
 use crate::cli::connection::Session;
 use crate::failure::Failure;

@@ -28,10 +28,10 @@ const GLANCE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a change is made.
 #[derive(Debug, Clone, Args)]
-pub(super) struct How {
+pub(in crate::cli::admin) struct How {
     /// Show what it may be expected to cost, and change nothing.
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub(in crate::cli::admin) dry_run: bool,
     /// Do not wait: the cluster goes on by itself; `cairn admin shard changes` shows how far it is.
     #[arg(long)]
     pub(super) no_wait: bool,
@@ -169,7 +169,7 @@ fn orders(wishes: &[Wish], sizes: &Sizes, outlook: &Outlook, reason: &str) -> (V
 }
 
 /// Tells how far changes are until all of them ended; what became of them.
-pub(super) async fn watch(operator: &Operator, ordered: &[ShardChangeRecord]) -> Result<Vec<ShardHistoryRecord>, Failure> {
+pub(in crate::cli::admin) async fn watch(operator: &Operator, ordered: &[ShardChangeRecord]) -> Result<Vec<ShardHistoryRecord>, Failure> {
     let tenant = one_tenant(ordered.iter().map(|change| change.tenant_id));
     let mut left: BTreeMap<u64, ShardChangeRecord> = ordered.iter().map(|change| (change.change_id, change.clone())).collect();
     let mut ended = Vec::new();

@@ -3,6 +3,7 @@
 use super::find::{Names, Tenant};
 use super::order::{How, Wish, carry_out};
 use super::split::span;
+use super::whole;
 use crate::cli::admin::kv::unescape;
 use crate::cli::connection::Session;
 use crate::failure::{Code, Failure};
@@ -36,6 +37,9 @@ pub(super) struct Relocate {
     /// At most so many of them.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Also a part of a tenant that has folders or buckets: what needs a transaction over both groups is refused then.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     how: How,
 }
@@ -54,6 +58,9 @@ impl Relocate {
             (None, None) => return Err(Failure::usage("nobody's shards are named").hint("say --tenant NAME or --group FROM")),
         };
         shards.truncate(limit);
+        if !self.force {
+            whole::check(&operator, &shards, self.to, &names).await?;
+        }
         let to_group_id = self.to;
         let wishes: Vec<Wish> = shards.into_iter().map(|shard| (shard, Wanted::Move { to_group_id })).collect();
         carry_out(session, output, &[wishes], &self.how, &names).await
