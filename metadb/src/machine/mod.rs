@@ -184,7 +184,7 @@ impl Machine {
             let came_to = run.entry(entry)?;
             outcomes.push(if asked { came_to } else { Vec::new() });
         }
-        let Run { applied, ownership, overlay, remembered, mut batch, released, compare, .. } = run;
+        let Run { applied, ownership, overlay, remembered, mut batch, released, compare, arrived, .. } = run;
         batch.put(Cf::State, rows::applied::key(self.group_id), applied.encode());
         if !released.is_empty() {
             // Readers must not meet a range whose rows are going while they believe it to be here.
@@ -201,6 +201,10 @@ impl Machine {
         });
         if !released.is_empty() {
             self.view.hot().clear();
+        }
+        if !arrived.is_empty() {
+            // Rows arrived that no note tells of: whoever read the store before they did keeps nothing of it.
+            self.view.hot().turn_away();
         }
         for (stem, stored) in overlay.into_rows() {
             self.view.hot().note(&stem, stored);
