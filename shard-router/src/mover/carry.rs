@@ -14,8 +14,6 @@ use tokio::time::Instant;
 
 /// How long a step may take that nobody waits for.
 const STEP: Duration = Duration::from_secs(20);
-/// How long one attempt to copy may take; then what was brought is in the destination's log, and the next one goes on there.
-const COPY: Duration = Duration::from_secs(600);
 /// A round that brought no more than one page, and so took no longer than this, is close: the next one is shorter still. The first round of
 /// a small shard may be.
 const CLOSE_PAGES: u64 = 1;
@@ -221,13 +219,14 @@ impl Carried<'_> {
     /// Brings rows, and looks now and then whether an operator wants something else.
     async fn heeding(&mut self, after: u64) -> Result<Brought, Error> {
         let record = self.sight.record.clone();
-        let brought = self.work.bring(&record, after, None, Instant::now() + COPY);
+        let brought = self.work.bring(&record, after, None);
         tokio::pin!(brought);
         loop {
             if let Ok(brought) = tokio::time::timeout(HEED, &mut brought).await {
                 return brought;
             }
-            let now = self.work.operator.change_now(&record).await?;
+            // Who can't be asked wants nothing new: the copy goes on.
+            let Ok(now) = self.work.operator.change_now(&record).await else { continue };
             if now.state != record.state || now.epoch != record.epoch {
                 return Err(Error::Conflict { message: "an operator, or another mover, changed what shall be".to_owned() });
             }
@@ -237,7 +236,7 @@ impl Carried<'_> {
     async fn take_over(&mut self, fence_version: u64, through: u64) -> Result<Done, Error> {
         let since = *self.fenced.get_or_insert_with(Instant::now);
         let until = (since + FENCE_BUDGET).max(Instant::now());
-        let brought = self.work.bring(&self.sight.record, through, Some(fence_version), until).await?;
+        let brought = self.work.bring(&self.sight.record, through, Some((fence_version, until))).await?;
         self.stood_still();
         self.copied_bytes += brought.bytes;
         Ok(Done::Step { version: brought.version, through: brought.through })

@@ -7,7 +7,11 @@ use metadb_proto::planted::{self, Bug};
 use metadb_proto::settings::{Asker, registry};
 use metadb_proto::v1::{ImportRowsRequest, ReadShardRequest, ReadShardResponse, ShardChangeRecord, ShardRange, TakeOverShard};
 use prost::Message as _;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long one page may take to be read, or to be written.
+const PAGE_WITHIN: Duration = Duration::from_secs(20);
 
 /// What was brought.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,16 +41,18 @@ impl Work {
         self.operator.router().at_leader(group_id, until, &admin::read_shard(read)).await
     }
 
-    /// Brings all rows, or those that were committed above a version. With `fence_version`, at once and with the take-over at the end.
+    /// Brings all rows, or those that were committed above a version, however long it takes as long as every page gets on. With the version of
+    /// a fence, at once and with the take-over at the end, until its time is up.
     pub(super) async fn bring(
         &self,
         record: &ShardChangeRecord,
         after_version: u64,
-        fence_version: Option<u64>,
-        until: Instant,
+        fence: Option<(u64, Instant)>,
     ) -> Result<Brought, Error> {
+        let fence_version = fence.map(|(version, _)| version);
+        let until = || fence.map_or_else(|| Instant::now() + PAGE_WITHIN, |(_, until)| until);
         let mut brought = Brought::default();
-        let mut page = self.read(record, after_version, bytes::Bytes::new(), until).await?;
+        let mut page = self.read(record, after_version, bytes::Bytes::new(), until()).await?;
         loop {
             let ReadShardResponse { rows, outcomes, continuation, through_version } = page;
             let is_last = continuation.is_empty();
@@ -63,12 +69,12 @@ impl Work {
             let import = admin::import_rows(import);
             let imported = async {
                 let asked = Instant::now();
-                let imported = self.operator.router().at_leader(group_id, until, &import).await;
+                let imported = self.operator.router().at_leader(group_id, until(), &import).await;
                 self.pace.took(asked.elapsed(), self.bytes_per_s());
                 imported
             };
             let next = async {
-                if is_last { Ok(ReadShardResponse::default()) } else { self.read(record, after_version, continuation, until).await }
+                if is_last { Ok(ReadShardResponse::default()) } else { self.read(record, after_version, continuation, until()).await }
             };
             let (imported, next) = futures::future::try_join(imported, next).await?;
             metrics::shard_copied(bytes);

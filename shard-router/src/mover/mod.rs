@@ -33,6 +33,8 @@ const IDLE: Duration = Duration::from_millis(300);
 const BUSY: Duration = Duration::from_millis(50);
 /// How long the own node may take to tell its state.
 const OWN_STATUS: Duration = Duration::from_secs(1);
+/// Places that only changes get which were carried before: what they left half-way does not wait for the copies of others.
+const FOR_THE_BEGUN: usize = 16;
 /// Changes that are read at a time.
 const PAGE: u32 = 1024;
 /// For how long, at most, a shard is neither read nor written because it moves.
@@ -99,11 +101,12 @@ impl Mover {
                     next_look = Instant::now() + if self.found(found) { BUSY } else { IDLE };
                 }
                 () = tokio::time::sleep_until(next_look), if look.is_none() => {
-                    look = self.waiting.is_empty().then(|| self.look());
+                    look = (self.waiting.is_empty() || self.has_rested()).then(|| self.look());
                     next_look = Instant::now() + IDLE;
                 }
             }
-            while carrying.len() < self.work.at_once()
+            while let Some(first) = self.waiting.front()
+                && carrying.len() < self.work.at_once() + if first.attempts == 0 { 0 } else { FOR_THE_BEGUN }
                 && let Some(record) = self.waiting.pop_front()
             {
                 let (work, change_id) = (Arc::clone(&self.work), record.change_id);
@@ -112,6 +115,12 @@ impl Mover {
                 }
             }
         }
+    }
+
+    /// Whether the rest of a change is over that nobody carries.
+    fn has_rested(&self) -> bool {
+        let now = Instant::now();
+        self.resting.iter().any(|(change_id, (until, _))| now >= *until && !self.carried.contains(change_id))
     }
 
     /// What is asked for, if this node leads the directory.
@@ -141,7 +150,10 @@ impl Mover {
         let rests = |record: &ShardChangeRecord| self.resting.get(&record.change_id).is_some_and(|(until, _)| now < *until);
         let waits = |record: &ShardChangeRecord| record.state() == State::Paused && record.settled;
         let may = |record: &ShardChangeRecord| !waits(record) && !self.carried.contains(&record.change_id) && !rests(record);
-        self.waiting = records.into_iter().filter(may).collect();
+        let mut waiting: Vec<ShardChangeRecord> = records.into_iter().filter(may).collect();
+        // One that was carried before may have left a shard that stands still.
+        waiting.sort_by_key(|record| record.attempts == 0);
+        self.waiting = waiting.into();
         !self.waiting.is_empty()
     }
 

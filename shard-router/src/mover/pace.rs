@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// Where it begins, by how much it grows, and below what it does not fall, in bytes a second: even a busy cluster gets on.
 const FIRST: u64 = 8 << 20;
 const GROWS: u64 = 512 << 10;
-const LEAST: u64 = 2 << 20;
+const LEAST: u64 = 4 << 20;
 
 /// Hands out time.
 #[derive(Debug)]
