@@ -69,7 +69,7 @@ pub async fn run(plan: &Plan, data: &Path) -> anyhow::Result<Report> {
     tokio::time::sleep(plan.warm_up).await;
     let still_before = rate(&bystanders, tokio::time::sleep(plan.paced)).await.1;
     let begin = Instant::now();
-    let (moved, still_meanwhile) = rate(&bystanders, rounds(plan, &cairn, &moving)).await;
+    let (moved, still_meanwhile) = rate(&bystanders, Box::pin(rounds(plan, &cairn, &moving))).await;
     let seconds = begin.elapsed().as_secs_f64();
     let (writers, bystanders) = (writers.end().await, bystanders.end().await);
     let history = cairn.operator().all_shard_history().await?;
