@@ -2,15 +2,18 @@
 
 use super::membership::{enough_in_pods, placement_level, read};
 use super::nodes::decode;
-use super::{Operator, check_tenant_name};
+use super::{Operator, check_tenant_name, counter, set_counter};
 use crate::directory::number;
 use crate::residency;
-use metadb_proto::v1::{LabelRule, PodRecord, TenantRecord, group_record, tenant_record};
+use crate::transaction::Transaction;
+use metadb_proto::v1::{GroupRecord, LabelRule, PodRecord, ShardChangeRecord, TenantRecord, group_record, tenant_record};
 use metadb_proto::{Error, directory, seam};
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// The counter that every order of a change of a shard writes, and every pin.
+const PLACED: &str = "shard_change";
 /// Most rules of a pod, and most values of one.
 const RULES: usize = 16;
 const VALUES: usize = 64;
@@ -64,12 +67,15 @@ impl Operator {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] while groups belong to it, or tenants are pinned to it.
     pub async fn delete_pod(&self, name: &str) -> Result<(), Error> {
-        let pinned: Vec<String> = self.tenants().await?.into_iter().filter(|tenant| tenant.pod == name).map(|tenant| tenant.name).collect();
-        if let Some(first) = pinned.first() {
-            let limit = "a pod that no tenant is pinned to: `cairn admin tenant unpin` or `pin` to another one first";
-            return Err(Error::invalid("pod", limit, format!("{name:?}, with {} tenants, {first:?} among them", pinned.len())));
-        }
         let deleted = self.directory().run(|tx| async move {
+            // Every pin and every order of a move writes it: none comes between the look and the end.
+            counter(&tx, PLACED).await?;
+            let tenants = self.tenants().await?.into_iter();
+            let pinned: Vec<String> = tenants.filter(|tenant| tenant.pod == name).map(|tenant| tenant.name).collect();
+            if let Some(first) = pinned.first() {
+                let limit = "a pod that no tenant is pinned to: `cairn admin tenant unpin` or `pin` to another one first";
+                return Err(Error::invalid("pod", limit, format!("{name:?}, with {} tenants, {first:?} among them", pinned.len())));
+            }
             let key = directory::pod_key(name);
             if tx.get(key.clone()).await?.is_none() {
                 return Err(Error::not_found(format!("pod {name:?}: `cairn admin pod list` shows them")));
@@ -92,9 +98,11 @@ impl Operator {
     /// is pinned to the pod that it is in.
     pub async fn set_group_pod(&self, group_id: u32, pod: &str) -> Result<(), Error> {
         let alive = self.membership().await?.alive();
-        let (alive, pinned) = (&alive, self.pinned_in(group_id).await?);
-        let pinned = &pinned;
+        let alive = &alive;
         let set = self.directory().run(|tx| async move {
+            // As above.
+            counter(&tx, PLACED).await?;
+            let pinned = self.pinned_in(group_id).await?;
             let mut records = read(&tx).await?;
             placement_level(&records.cluster)?;
             if group_id == directory::DIRECTORY_GROUP {
@@ -119,8 +127,9 @@ impl Operator {
 
     /// The tenants that are pinned somewhere and have a shard in a group.
     async fn pinned_in(&self, group_id: u32) -> Result<Vec<TenantRecord>, Error> {
-        let there = self.all_shards().await?.into_iter().filter(|shard| shard.group_id == group_id).map(|shard| shard.tenant_id);
+        // In this order: a move that ends meanwhile is in one of them.
         let coming = self.changes(None).await?.into_iter().filter(|change| change.to_group_id == group_id).map(|change| change.tenant_id);
+        let there = self.all_shards().await?.into_iter().filter(|shard| shard.group_id == group_id).map(|shard| shard.tenant_id);
         let there: BTreeSet<u64> = there.chain(coming).collect();
         Ok(self.tenants().await?.into_iter().filter(|tenant| !tenant.pod.is_empty() && there.contains(&tenant.tenant_id)).collect())
     }
@@ -129,7 +138,7 @@ impl Operator {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a tenant or a pod that is not there; [`Error::Invalid`] if no group of the pod could hold it;
-    /// [`Error::Unavailable`] while it is made or deleted.
+    /// [`Error::Unavailable`] while it is made or deleted, and while a shard of it moves to where it may not be then.
     pub async fn pin_tenant(&self, name: &str, pod: &str) -> Result<TenantRecord, Error> {
         let pinned = self.directory().run(|tx| async move {
             let records = read(&tx).await?;
@@ -152,11 +161,31 @@ impl Operator {
                     return Err(Error::invalid("pod", limit, format!("{pod:?}")));
                 }
             }
+            check_moves(&tx, &tenant, &records.groups).await?;
+            let placed = counter(&tx, PLACED).await?;
+            set_counter(&tx, PLACED, placed);
             tx.put(key, tenant.encode_to_vec());
             Ok(tenant)
         });
         pinned.await
     }
+}
+
+/// Whether no shard of a tenant is on its way to where it may not be.
+async fn check_moves(tx: &Transaction, tenant: &TenantRecord, groups: &[GroupRecord]) -> Result<(), Error> {
+    let (start, end) = directory::range_of(&("shard_change", tenant.tenant_id));
+    for (_, row) in tx.scan(start, end, 0).await? {
+        let change: ShardChangeRecord = decode(&row, "change of a shard")?;
+        let to = groups.iter().find(|group| group.group_id == change.to_group_id);
+        if to.is_some_and(|group| !residency::may_hold(group, tenant)) {
+            let message = format!(
+                "change {} moves a shard of tenant {:?} to group {}, where it may not be then: wait for its end, or `cairn admin shard cancel {}`",
+                change.change_id, tenant.name, change.to_group_id, change.change_id
+            );
+            return Err(Error::unavailable(message, RETRY));
+        }
+    }
+    Ok(())
 }
 
 fn check_rules(rules: &[LabelRule]) -> Result<(), Error> {

@@ -432,6 +432,22 @@ async fn check_destination(tx: &Transaction, tenant: &v1::TenantRecord, shard: &
     let row = row.ok_or_else(|| Error::not_found(format!("group {to_group_id}: `cairn admin group list` shows those that there are")))?;
     let group: v1::GroupRecord = decode(&row, "group")?;
     residency::check_hold(&group, tenant)?;
+    if !tenant.pod.is_empty() {
+        let records = super::membership::read(tx).await?;
+        let replicas = || group.voters.iter().chain(&group.learners).map(|node| node.node_id);
+        let is_outside = |id: &u64| {
+            let record = records.nodes.iter().find(|record| record.node.as_ref().is_some_and(|node| node.node_id == *id));
+            !record.is_some_and(|record| residency::may_be_on(&group, record, &records.pods))
+        };
+        if let Some(outside) = replicas().find(is_outside) {
+            let message = format!(
+                "group {to_group_id} belongs to pod {:?}, and node {outside}, which has a replica of it, does not: ask again when that has gone, \
+                 `cairn admin group show {to_group_id}`",
+                group.pod
+            );
+            return Err(Error::unavailable(message, RETRY));
+        }
+    }
     if group.state() != group_record::State::Active {
         return Err(Error::unavailable(format!("group {to_group_id} is not ready to take shards"), RETRY));
     }

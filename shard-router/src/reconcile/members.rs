@@ -349,7 +349,9 @@ impl Sight<'_> {
                 node_record::State::Leaving if all_led && !joint && !holds(id) && !self.keeps_any(id) => {
                     steps.push(Step::FinishRemoval { node: record.clone() })
                 }
-                node_record::State::Active if !after.is_zero() && silent >= after && self.can_do_without(id) => {
+                node_record::State::Active | node_record::State::Draining
+                    if !after.is_zero() && silent >= after && self.can_do_without(id) =>
+                {
                     steps.push(Step::GiveUpNode { node: record.clone(), silent });
                 }
                 node_record::State::Active | node_record::State::Leaving | node_record::State::Draining | node_record::State::Removed => {}

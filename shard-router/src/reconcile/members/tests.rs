@@ -318,6 +318,18 @@ fn a_silent_node_is_given_up_only_if_the_operator_allows_it_and_others_can_take_
     model.settle();
     model.check();
     assert_eq!(model.record(3).state(), node_record::State::Removed);
+    // Nor does a node that was drained before it fell silent keep its replicas for ever.
+    let mut drained = Model::new(4, 3, 4);
+    drained.settle();
+    drained.record(3).set_state(node_record::State::Draining);
+    drained.record(3).keeps_replicas = true;
+    drained.dead.insert(3);
+    drained.settle();
+    assert_eq!(drained.record(3).state(), node_record::State::Draining, "nobody allowed it");
+    drained.records.cluster.replace_dead_after_ms = 300_000;
+    drained.settle();
+    drained.check();
+    assert_eq!(drained.record(3).state(), node_record::State::Removed);
     model.dead.insert(4);
     model.settle();
     assert_eq!(model.record(4).state(), node_record::State::Active, "two nodes can't hold three replicas");
