@@ -11,6 +11,7 @@ pub use birth::BORN_WITHIN;
 pub use identity::Identity;
 pub use machine::Machine;
 
+use crate::nemesis::TAME_RATE;
 use crate::planted::Planted;
 use crate::trace::Trace;
 use madsim::net::NetSim;
@@ -289,6 +290,24 @@ impl Cluster {
         NetSim::current().clog_link(self.machines[from].placed_at(), self.machines[to].placed_at());
     }
 
+    /// Lets messages from one node to another through again.
+    pub fn join(&self, from: usize, to: usize) {
+        NetSim::current().unclog_link(self.machines[from].placed_at(), self.machines[to].placed_at());
+    }
+
+    /// Holds back what clients send to a node.
+    pub fn cut_clients(&self, node: usize) {
+        self.clients.lock().iter().for_each(|(client, _)| NetSim::current().clog_link(client.id(), self.machines[node].placed_at()));
+    }
+
+    /// A leader and who would be elected in its place have the clocks that are worst for leases, and that they must allow for.
+    pub(crate) fn rival(&self, leader: usize, rival: usize) {
+        if !self.wild {
+            self.set_clock(leader, simulated::TRUE_RATE - TAME_RATE, 0);
+            self.set_clock(rival, simulated::TRUE_RATE + TAME_RATE, 0);
+        }
+    }
+
     /// Sets a node's clocks: the rate of the monotonic one, and how far the wall clock is ahead.
     pub fn set_clock(&self, node: usize, rate: u32, wall_offset_ms: i64) {
         simulated::set_clock(self.machines[node].placed_at(), rate, wall_offset_ms);
@@ -325,6 +344,11 @@ impl Cluster {
         self.machines[node].disk().set_sync_latency(latency);
     }
 
+    /// Has a node's next syncs take what they take while nothing is wrong.
+    pub fn mend_syncs(&self, node: usize) {
+        self.set_sync_latency(node, SYNC_LATENCY);
+    }
+
     /// Restarts the nodes that are to begin anew with empty disks.
     pub fn tend(&self) {
         for (number, machine) in self.machines.iter().enumerate() {
@@ -342,6 +366,9 @@ impl Cluster {
             net.unclog_node(machine.placed_at());
             for other in self.machines.iter().filter(|other| other.address() != machine.address()) {
                 net.unclog_link(machine.placed_at(), other.placed_at());
+            }
+            for (client, _) in self.clients.lock().iter() {
+                net.unclog_link(client.id(), machine.placed_at());
             }
             machine.disk().set_sync_latency(SYNC_LATENCY);
             machine.disk().set_capacity(None);

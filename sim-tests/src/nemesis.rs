@@ -8,6 +8,7 @@
 //!
 //! One family, one file. A new fault is a line in [`Fault`], one in [`FAULTS`], and what it does in its family's `begin`.
 
+mod answers;
 mod clocks;
 mod disks;
 mod members;
@@ -16,6 +17,7 @@ mod process;
 mod snapshots;
 
 pub use clocks::DRIFT_MAX;
+pub(crate) use clocks::TAME_RATE;
 pub(crate) use disks::SCRUB_RATE;
 
 use crate::cluster::Cluster;
@@ -80,6 +82,8 @@ pub enum Fault {
     /// A leader does not hear one follower; when that one would be elected, the other follower dies, and comes back at once behind the
     /// same cut.
     Blink,
+    /// A follower's answer comes when its leader, whom nobody hears any more, has told it something else that ends at the same entry.
+    LateAnswer,
     /// A node leaves in good order, and is started again at the end.
     Stop,
     /// An operator hands the leadership of a group to another voter.
@@ -107,7 +111,7 @@ pub enum Fault {
 }
 
 /// All faults. Those after [`IN_CHAOS`] belong to the birth.
-pub const FAULTS: [Fault; 31] = [
+pub const FAULTS: [Fault; 32] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::Isolate,
@@ -127,6 +131,7 @@ pub const FAULTS: [Fault; 31] = [
     Fault::Pause,
     Fault::PauseLeader,
     Fault::Blink,
+    Fault::LateAnswer,
     Fault::Stop,
     Fault::Transfer,
     Fault::Members,
@@ -141,7 +146,7 @@ pub const FAULTS: [Fault; 31] = [
     Fault::KillFounding,
 ];
 /// How many of them are made once the cluster is born.
-const IN_CHAOS: u64 = 29;
+const IN_CHAOS: u64 = 30;
 
 /// How often each fault was done, and how often it bit.
 pub type Bites = BTreeMap<Fault, (u64, u64)>;
@@ -247,13 +252,17 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
     }
 }
 
-/// Where hardly any log is kept, more nodes die than elsewhere: each is a snapshot. In wild seeds more clocks are wrong.
+/// Where hardly any log is kept, more nodes die than elsewhere: each is a snapshot. In wild seeds more clocks are wrong. Of late answers only
+/// every second one or so meets a read.
 fn choose(cluster: &Cluster) -> Fault {
     if cluster.purges_early() && below(4) == 0 {
         return Fault::Kill;
     }
     if cluster.is_wild() && below(3) == 0 {
         return Fault::ClockRate;
+    }
+    if below(12) == 0 {
+        return Fault::LateAnswer;
     }
     FAULTS[usize::try_from(below(IN_CHAOS)).unwrap_or(0)]
 }
@@ -266,7 +275,7 @@ impl Fault {
 
     /// Whether it must outlast the leases of whoever leads.
     fn takes_lease(self) -> bool {
-        matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader | Fault::Blink | Fault::CutSnapshot)
+        matches!(self, Fault::PauseLeader | Fault::DeafLeader | Fault::OldLeader | Fault::Blink | Fault::LateAnswer | Fault::CutSnapshot)
     }
 }
 
@@ -291,11 +300,12 @@ async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) ->
         | Fault::Duplicates
         | Fault::SlowDisk => network::begin(cluster, fault, node),
         Fault::FullDisk | Fault::FailedSync | Fault::RotRows | Fault::RotLog | Fault::RotCold | Fault::AlterRow => {
-            disks::begin(cluster, shared, fault, node)
+            disks::begin(cluster, shared, fault, node).await
         }
         Fault::ForceSnapshot | Fault::KillReceiver | Fault::CutSnapshot | Fault::RotInSnapshot => {
             snapshots::begin(cluster, shared, fault, node).await
         }
+        Fault::LateAnswer => answers::begin(cluster, shared, node).await,
         Fault::Members => members::begin(cluster, shared, node).await,
         Fault::ClockRate => clocks::rate(cluster, shared, node),
         Fault::ClockJump => clocks::jump(cluster, shared, node).await,

@@ -38,7 +38,7 @@ fn what_counts_before_it_is_on_disk_is_caught() {
 #[test]
 fn reads_that_may_be_old_are_caught() {
     caught(Planted::Server(Bug::ReadWithoutLease), 4);
-    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 80);
+    caught(Planted::Server(Bug::EarlyAnswerRenewsLease), 26);
     caught(Planted::Server(Bug::ReadBeforeApplied), 4);
     caught(Planted::Server(Bug::RestartVotesAtOnce), 36);
     caught(Planted::Server(Bug::StalenessIsNotBounded), 9);
@@ -54,12 +54,12 @@ fn requests_done_twice_and_snapshots_with_less_are_caught() {
 
 #[test]
 fn rot_that_a_scrub_leaves_out_is_caught() {
-    caught(Planted::Server(Bug::ScrubSkipsFamily), 90);
+    caught(Planted::Server(Bug::ScrubSkipsFamily), 22);
 }
 
 #[test]
 fn states_that_differ_are_caught() {
-    caught(Planted::Server(Bug::DifferenceIsIgnored), 60);
+    caught(Planted::Server(Bug::DifferenceIsIgnored), 30);
     caught(Planted::Server(Bug::ChangesWhereAsked), 12);
 }
 

@@ -15,7 +15,7 @@ use metadb_proto::seam::simulated::TRUE_RATE;
 use std::time::Duration;
 
 /// How far a monotonic clock may be off, in thousandths: two such differ by less than a third.
-pub(super) const TAME_RATE: u32 = 130;
+pub(crate) const TAME_RATE: u32 = 130;
 const _: () = assert!((TRUE_RATE + TAME_RATE) * 3 < (TRUE_RATE - TAME_RATE) * 4, "two nodes at the bounds keep each other's leases");
 /// Rates in wild seeds: what no machine has.
 const WILD_RATES: std::ops::Range<u32> = 250..4000;

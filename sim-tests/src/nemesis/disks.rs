@@ -8,6 +8,8 @@ use super::{Fault, Felt};
 use crate::cluster::Cluster;
 use crate::workload::{Shared, below};
 use metadb_engine::Cf;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Most of what a disk may still take once it is said to be nearly full, as a part of what it holds.
 const LEFT_PART: u64 = 10;
@@ -15,10 +17,14 @@ const LEFT_PART: u64 = 10;
 const ROTTEN_ROWS: usize = 12;
 /// How fast a node scrubs when it is asked to.
 pub(crate) const SCRUB_RATE: u64 = 1 << 30;
+/// How long it may take to read all that is there.
+const SCRUBBED_WITHIN: Duration = Duration::from_secs(3);
+/// How often is looked whether it has.
+const LOOK: Duration = Duration::from_millis(5);
 /// Flips in the log: most bytes of most of them are not read again.
 const ROTTEN_BYTES: usize = 8;
 
-pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) -> Felt {
+pub(super) async fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usize) -> Felt {
     match fault {
         Fault::FullDisk => full(cluster, node),
         // One that is starting has no log yet that could stop: it would not start.
@@ -30,7 +36,7 @@ pub(super) fn begin(cluster: &Cluster, shared: &Shared, fault: Fault, node: usiz
         }
         Fault::RotRows => rot_rows(cluster, shared),
         Fault::RotLog => rot_log(cluster, shared),
-        Fault::RotCold => rot_cold(cluster, shared),
+        Fault::RotCold => rot_cold(cluster, shared).await,
         Fault::AlterRow => alter_row(cluster, shared),
         _ => Felt::Known(false),
     }
@@ -81,15 +87,31 @@ fn rot_log(cluster: &Cluster, shared: &Shared) -> Felt {
     Felt::ByQuarantine { node, renewed_before }
 }
 
-/// In rows that no client and no other node asks for: which keys a commit touched. Only a scrub meets them.
-fn rot_cold(cluster: &Cluster, shared: &Shared) -> Felt {
+/// In rows that no client asks for: which keys a commit touched. A scrub that begins then must meet them: a move or a comparison may do so
+/// as well, but not as soon.
+async fn rot_cold(cluster: &Cluster, shared: &Shared) -> Felt {
     let Some(node) = victim(cluster) else { return Felt::Known(false) };
     let machine = &cluster.machines()[node];
     let (Some(running), Some(row)) = (machine.node(), machine.store().rot(Cf::Changes)) else { return Felt::Known(false) };
     let renewed_before = machine.renewals();
     machine.spoil();
     shared.trace.event(format_args!("a cold row rots on node {node}: {row:?}"));
-    running.begin_scrub(SCRUB_RATE);
+    let (life, asked) = (machine.lives(), running.scrub_status());
+    // One that is under way may be past it.
+    let needed = asked.passes + 1 + u64::from(asked.running);
+    let began = Instant::now();
+    while began.elapsed() < SCRUBBED_WITHIN && machine.lives() == life && running.quarantined() == 0 {
+        let status = running.scrub_status();
+        if status.passes < needed {
+            running.begin_scrub(SCRUB_RATE);
+        } else {
+            if status.rot == asked.rot && status.problems.is_empty() && machine.store().rotten() > 0 {
+                shared.unexpected.lock().push(format!("a scrub of node {node} ended, and did not find what rots there"));
+            }
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     Felt::ByQuarantine { node, renewed_before }
 }
 

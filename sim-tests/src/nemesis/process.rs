@@ -1,10 +1,8 @@
 //! Faults of processes: they die, stop, pause, and lose leadership on purpose.
 
-use super::clocks::TAME_RATE;
 use super::{Fault, Felt, busiest, sleep_up_to};
 use crate::cluster::{Cluster, GROUPS};
 use crate::workload::{Shared, below};
-use metadb_proto::seam::simulated::TRUE_RATE;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -48,10 +46,7 @@ async fn blink(cluster: &Cluster, node: usize) -> Felt {
     cluster.cut(leader, rival);
     cluster.cut(rival, leader);
     sleep_up_to(RIVAL_WAITS.start, RIVAL_WAITS.end).await;
-    if !cluster.is_wild() {
-        cluster.set_clock(leader, TRUE_RATE - TAME_RATE, 0);
-        cluster.set_clock(rival, TRUE_RATE + TAME_RATE, 0);
-    }
+    cluster.rival(leader, rival);
     cluster.cut(leader, forgetful);
     cluster.cut(forgetful, leader);
     cluster.kill(forgetful);
