@@ -211,8 +211,9 @@ pub async fn run(cluster: &Cluster, shared: &Shared, how_long: Duration, bites: 
             }
             felt.push((fault, begin(cluster, shared, fault, node).await));
         }
-        let takes_lease = felt.iter().any(|(fault, _)| fault.takes_lease());
-        sleep_up_to(if takes_lease { HOLD_PAST_LEASE } else { HOLD_MIN }, HOLD_MAX).await;
+        // So does what a reconciler has to do first.
+        let lasts = felt.iter().any(|(fault, _)| fault.takes_lease() || *fault == Fault::Members);
+        sleep_up_to(if lasts { HOLD_PAST_LEASE } else { HOLD_MIN }, HOLD_MAX).await;
         if felt.iter().any(|(fault, _)| *fault == Fault::Kill) && (cluster.purges_early() || below(2) == 0) {
             sleep_up_to(Duration::ZERO, AWAY_MAX).await;
         }
