@@ -136,7 +136,7 @@ impl Operator {
                 self.move_tenant(*tenant_id, *to, &outlook).await
             }
             Move::Replica { group_id, from, to } => {
-                let replace = Some(Replace { group_id: *group_id, old: *from, new: *to });
+                let replace = Some(Replace { group_id: *group_id, old: *from, new: *to, is_of_a_plan: true });
                 self.wish(&Wish { replace, ..Wish::default() }).await.map(|()| Vec::new())
             }
             Move::Leader { group_id, to, .. } => self.transfer_leader(*group_id, *to).await.map(|()| Vec::new()),

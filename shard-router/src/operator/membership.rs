@@ -54,6 +54,8 @@ pub struct Replace {
     pub old: u64,
     /// The node that shall have it.
     pub new: u64,
+    /// Nobody asked for just this: it is refused where an operator chose the members.
+    pub is_of_a_plan: bool,
 }
 
 /// A cluster's records and what its nodes say.
@@ -248,11 +250,16 @@ fn grant(records: &mut Records, wish: &Wish, alive: &[u64]) -> Result<(), Error>
 /// Has a replica be on another node, and leaves the rest of the group where it is.
 fn replace(records: &mut Records, wanted: &Replace, alive: &[u64]) -> Result<(), Error> {
     placement_level(&records.cluster)?;
-    let Replace { group_id, old, new } = *wanted;
+    let Replace { group_id, old, new, is_of_a_plan } = *wanted;
     let (voters, chosen) = {
         let group = find_group(records, group_id)?;
         (group.voters.iter().map(|voter| voter.node_id).collect::<Vec<_>>(), !group.wanted_voters.is_empty() && !group.choice_passes)
     };
+    if is_of_a_plan && !find_group(records, group_id)?.wanted_voters.is_empty() {
+        let message =
+            format!("the members of group {group_id} were chosen since the plan was made: `cairn admin group members {group_id}`");
+        return Err(Error::Conflict { message });
+    }
     find_node(records, old)?;
     if !voters.contains(&old) {
         let limit = format!("a node that votes in group {group_id}: `cairn admin group members {group_id}` shows them");
@@ -270,7 +277,12 @@ fn replace(records: &mut Records, wanted: &Replace, alive: &[u64]) -> Result<(),
         return Err(Error::invalid("group", limit, format!("{group_id}, {others} of {} answer", voters.len())));
     }
     let group = find_group(records, group_id)?;
-    let base = if chosen { group.wanted_voters.clone() } else { voters };
+    // Of two replicas that are replaced one after the other, the first is not forgotten.
+    let base = if group.wanted_voters.is_empty() { voters } else { group.wanted_voters.clone() };
+    if !base.contains(&old) || base.contains(&new) {
+        let limit = format!("two nodes that group {group_id} is not leaving or going to already: `cairn admin group members {group_id}`");
+        return Err(Error::invalid("old, new", limit, format!("{old}, {new}; it is on its way to {base:?}")));
+    }
     group.wanted_voters = base.into_iter().filter(|id| *id != old && *id != new).chain([new]).collect();
     group.choice_passes = !chosen;
     Ok(())
@@ -412,6 +424,28 @@ mod tests {
         let refused = grant(&mut old, &Wish { leave: Some((4, None)), ..Wish::default() }, &[1, 2, 3, 4]).expect_err("an old cluster");
         assert!(refused.to_string().contains("every node must run"), "{refused}");
         assert_eq!(old.nodes[3].state(), node_record::State::Active);
+    }
+
+    #[test]
+    fn a_replica_that_is_replaced_forgets_no_other_and_a_plan_gives_way_to_a_choice() {
+        let node = |node_id| NodeRef { node_id, address: format!("n{node_id}:1") };
+        let mut records = records(6, 3);
+        records.cluster.feature_level = level::PLACEMENT.into();
+        records.groups = vec![GroupRecord { group_id: 3, voters: vec![node(1), node(2), node(3)], ..Default::default() }];
+        let all = [1, 2, 3, 4, 5, 6];
+        let ask = |records: &mut Records, old, new, is_of_a_plan| {
+            let replace = Some(Replace { group_id: 3, old, new, is_of_a_plan });
+            grant(records, &Wish { replace, ..Wish::default() }, &all)
+        };
+        ask(&mut records, 2, 4, true).expect("nobody chose");
+        assert_eq!((&records.groups[0].wanted_voters[..], records.groups[0].choice_passes), (&[1, 3, 4][..], true));
+        assert!(matches!(ask(&mut records, 1, 5, true), Err(Error::Conflict { .. })));
+        ask(&mut records, 1, 5, false).expect("an operator does");
+        assert_eq!((&records.groups[0].wanted_voters[..], records.groups[0].choice_passes), (&[3, 4, 5][..], true));
+        let before = records.groups.clone();
+        assert!(ask(&mut records, 2, 6, false).is_err(), "it goes already");
+        assert!(ask(&mut records, 3, 4, false).is_err(), "it comes already");
+        assert_eq!(records.groups, before);
     }
 
     #[test]

@@ -147,7 +147,10 @@ impl Sight<'_> {
         // Whoever stepped in before goes on: else two would take turns for ever.
         let stepped_in = voters.difference(&wanted).copied().filter(|id| self.keeps(group, *id));
         let mut substitutes = stepped_in.chain(self.candidates((group, &taken), voters, learners, load));
-        let chosen = wanted.iter().filter_map(|id| match self.gets(group, *id) || voters.contains(id) && self.keeps(group, *id) {
+        // One that was to come for one move, and fell silent before it voted, keeps nothing else from being done.
+        let silent = |id: u64| self.silence.get(&id).copied().unwrap_or_default();
+        let may_come = |id: u64| self.gets(group, id) && !(group.choice_passes && silent(id) >= LEARNER_PATIENCE);
+        let chosen = wanted.iter().filter_map(|id| match may_come(*id) || voters.contains(id) && self.keeps(group, *id) {
             true => Some(*id),
             false => substitutes.next().or(voters.contains(id).then_some(*id)),
         });

@@ -249,7 +249,7 @@ impl Group {
             }
             Verb::Create(create) => return create.run(session, output).await,
             Verb::ReplaceReplica { group, old, new, how } => {
-                let replace = Some(Replace { group_id: group, old, new });
+                let replace = Some(Replace { group_id: group, old, new, is_of_a_plan: false });
                 return carry_out(session, output, &Wish { replace, ..Wish::default() }, how).await;
             }
             Verb::SetPod { group, pod, .. } => return pod::set_group(session, output, group, pod.as_deref().unwrap_or_default()).await,

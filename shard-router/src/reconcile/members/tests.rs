@@ -361,6 +361,21 @@ fn an_operator_chooses_the_members_of_one_group() {
 }
 
 #[test]
+fn a_replica_on_its_way_to_a_node_that_dies_keeps_no_other_node_from_leaving() {
+    let mut model = Model::new(5, 3, 2);
+    model.settle();
+    let before: Vec<u64> = model.groups[&1].voters.iter().copied().collect();
+    let [stays, goes, leaves] = before[..] else { panic!("three voters: {before:?}") };
+    let others: Vec<u64> = (1..=5).filter(|id| !before.contains(id)).collect();
+    let group = model.records.groups.iter_mut().find(|group| group.group_id == 1).expect("there");
+    (group.wanted_voters, group.choice_passes) = (vec![stays, leaves, others[0]], true);
+    model.dead.insert(others[0]);
+    leaving(&mut model, leaves, 0);
+    model.settle();
+    assert_eq!(model.groups[&1].voters, [stays, goes, others[1]].into());
+}
+
+#[test]
 fn a_change_that_died_half_way_is_ended() {
     let mut model = Model::new(3, 3, 1);
     model.settle();
