@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  make bench                             everything, about half an hour
+  make bench                             everything, most of an hour
   make bench SHORT=1                     everything, some minutes
   make bench SECTION=put,scan SHORT=1    two sections
   make bench SECTION=half ROUNDS=3       one section, three rounds
