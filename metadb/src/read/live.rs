@@ -7,7 +7,7 @@ use metadb_engine::{Cf, Cursor, EngineError, Row, StoreRead};
 use metadb_proto::Version;
 
 /// Rows of one key passed over before a new cursor is opened behind them: about what opening one costs.
-const SKIPPED_ROWS: u32 = 32;
+const SKIPPED_ROWS: u32 = 8;
 
 /// The newest row of a key at or below a version; a deletion is one too.
 pub(crate) fn newest(store: &dyn StoreRead, stem: &[u8], at: Version) -> Result<Option<Stored>, EngineError> {
@@ -71,7 +71,10 @@ impl<'a> Live<'a> {
     fn jump(&mut self) -> Result<(), EngineError> {
         let Some((stem, best)) = &mut self.current else { return Ok(()) };
         self.skipped = 0;
-        *best = newest(self.store, stem, self.at)?;
+        // Forwards the newest comes first: what was found is what is looked for.
+        if self.reverse || best.is_none() {
+            *best = newest(self.store, stem, self.at)?;
+        }
         if self.reverse {
             self.end = stem.clone();
         } else {
