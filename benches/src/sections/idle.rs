@@ -11,11 +11,11 @@ use std::path::Path;
 use tokio::time::Instant;
 
 /// What one node costs.
-#[derive(Debug, Clone, Serialize)]
-struct Cost {
-    resident_bytes: u64,
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Cost {
+    pub(super) resident_bytes: u64,
     /// Of one core.
-    cpu_percent: f64,
+    pub(super) cpu_percent: f64,
 }
 
 /// Measures.
@@ -32,6 +32,13 @@ pub async fn run(plan: &Plan, data: &Path) -> anyhow::Result<Report> {
     // Any of them can be used now, and the last is.
     let last = cairn.router().tenant_named(&format!("idle-{}", plan.tenants)).await?;
     last.transact(Vec::new(), vec![shard_router::operation::put("k", "v")]).await.context("the last tenant made can't be used")?;
+    let (window, costs) = costs(plan, &cairn).await?;
+    cairn.stop().await;
+    report(plan, seconds, window, &costs)
+}
+
+/// What each node costs while nobody asks, and for how many seconds it was looked at.
+pub(super) async fn costs(plan: &Plan, cairn: &Cairn) -> anyhow::Result<(f64, Vec<Cost>)> {
     tokio::time::sleep(plan.quiet / 2).await;
     let before: Vec<_> = cairn.pids().into_iter().map(|pid| anyhow::Ok((pid, procfs::cpu(pid)?))).collect::<Result<_, _>>()?;
     let from = Instant::now();
@@ -42,8 +49,7 @@ pub async fn run(plan: &Plan, data: &Path) -> anyhow::Result<Report> {
         let spent = procfs::cpu(pid)?.saturating_sub(cpu).as_secs_f64();
         costs.push(Cost { resident_bytes: procfs::resident_bytes(pid)?, cpu_percent: 100.0 * spent / window });
     }
-    cairn.stop().await;
-    report(plan, seconds, window, &costs)
+    Ok((window, costs))
 }
 
 fn report(plan: &Plan, seconds: f64, window: f64, costs: &[Cost]) -> anyhow::Result<Report> {

@@ -13,6 +13,7 @@ pub mod writes;
 
 use crate::systems::cairn::Cairn;
 use metadb_proto::v1::{Role, StatusResponse};
+use shard_router::operator::Operator;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// How often a node that comes back is looked at: part of what is measured, so it is short.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Between two looks whether changes of shards have ended.
+const CHANGES_LOOK: Duration = Duration::from_millis(20);
 
 /// Empties a folder.
 pub(crate) fn fresh(folder: &Path) -> anyhow::Result<()> {
@@ -32,6 +36,17 @@ pub(crate) fn fresh(folder: &Path) -> anyhow::Result<()> {
 /// Progress goes to standard error; standard output is the report.
 pub(crate) fn say(what: &str) {
     let _ = writeln!(std::io::stderr().lock(), "bench: {what}");
+}
+
+/// Waits until no change of a shard is under way.
+///
+/// # Errors
+/// If the directory does not answer. Whoever waits has a limit of his own.
+pub(crate) async fn changes_ended(operator: &Operator) -> anyhow::Result<()> {
+    while !operator.changes(None).await?.is_empty() {
+        tokio::time::sleep(CHANGES_LOOK).await;
+    }
+    Ok(())
 }
 
 /// How far each group is applied, as its leader says; of a group without a leader nothing is known.

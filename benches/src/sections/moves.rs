@@ -1,7 +1,7 @@
 //! What clients notice while shards of 1 to 64 MB move between groups: for how long each shard stands still, errors, and what clients of
 //! other shards lose meanwhile.
 
-use super::{fresh, say};
+use super::{changes_ended, fresh, say};
 use crate::load::{self, Chance};
 use crate::plan::Plan;
 use crate::report::{Better, Figure, Report, TextTable, cells};
@@ -9,7 +9,7 @@ use crate::systems::cairn::{Cairn, GROUPS};
 use anyhow::Context as _;
 use metadb_proto::v1::{ShardHistoryRecord, shard_history_record};
 use serde::Serialize;
-use shard_router::operator::{CHANGES_AT_ONCE, Operator, ShardOrder, Wanted};
+use shard_router::operator::{CHANGES_AT_ONCE, ShardOrder, Wanted};
 use shard_router::{Client, operation};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,8 +29,6 @@ const WRITERS: usize = 32;
 const WRITER_RESTS: Duration = Duration::from_millis(50);
 /// Shards that never move, and clients that write to them one put after the other.
 const STILL: usize = 16;
-/// Between two looks whether the moves have ended.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long a round of moves, one of each shard, may take.
 const ROUND_WITHIN: Duration = Duration::from_secs(900);
 
@@ -117,18 +115,11 @@ async fn rounds(plan: &Plan, cairn: &Cairn, moving: &[Client]) -> anyhow::Result
         for orders in orders.chunks(CHANGES_AT_ONCE) {
             operator.order_changes(orders).await?;
         }
-        tokio::time::timeout(ROUND_WITHIN, ended(&operator)).await.context("moves did not end")??;
+        tokio::time::timeout(ROUND_WITHIN, changes_ended(&operator)).await.context("moves did not end")??;
         moved += orders.len();
         say(&format!("moves: {moved} of {}", plan.moves));
     }
     Ok(moved)
-}
-
-async fn ended(operator: &Operator) -> anyhow::Result<()> {
-    while !operator.changes(None).await?.is_empty() {
-        tokio::time::sleep(LOOK).await;
-    }
-    Ok(())
 }
 
 /// What a piece of work came to, and how many puts a second clients got answered meanwhile.

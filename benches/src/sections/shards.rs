@@ -1,12 +1,11 @@
 //! Many shards: how long it takes to make them, what they cost while nobody asks, and how fast they split and merge.
 
-use super::{fresh, say};
+use super::idle::{self, Cost};
+use super::{changes_ended, fresh, say};
 use crate::plan::Plan;
-use crate::procfs;
 use crate::report::{Better, Figure, Report, TextTable, cells};
 use crate::systems::cairn::Cairn;
 use anyhow::Context as _;
-use serde::Serialize;
 use shard_router::operator::{CHANGES_AT_ONCE, Operator, ShardOrder, Wanted};
 use std::path::Path;
 use std::time::Duration;
@@ -14,18 +13,8 @@ use tokio::time::Instant;
 
 /// Tenants, and so shards, that "few" are.
 const FEW: usize = 16;
-/// Between two looks whether all changes have ended.
-const LOOK: Duration = Duration::from_millis(20);
 /// How long all splits, or all merges, may take.
 const CHANGED_WITHIN: Duration = Duration::from_secs(300);
-
-/// What all nodes together cost while nobody asks.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-struct Cost {
-    resident_bytes: u64,
-    /// Of one core, for a node.
-    cpu_percent: f64,
-}
 
 /// Measures.
 ///
@@ -60,18 +49,9 @@ async fn create(cairn: &Cairn, prefix: &str, count: usize) -> anyhow::Result<()>
 
 /// What the node that costs most costs.
 async fn idle(plan: &Plan, cairn: &Cairn) -> anyhow::Result<Cost> {
-    tokio::time::sleep(plan.quiet / 2).await;
-    let before: Vec<_> = cairn.pids().into_iter().map(|pid| anyhow::Ok((pid, procfs::cpu(pid)?))).collect::<Result<_, _>>()?;
-    let from = Instant::now();
-    tokio::time::sleep(plan.quiet).await;
-    let window = from.elapsed().as_secs_f64();
-    let mut most = Cost::default();
-    for (pid, cpu) in before {
-        let spent = procfs::cpu(pid)?.saturating_sub(cpu).as_secs_f64();
-        most.cpu_percent = most.cpu_percent.max(100.0 * spent / window);
-        most.resident_bytes = most.resident_bytes.max(procfs::resident_bytes(pid)?);
-    }
-    Ok(most)
+    let most =
+        |a: Cost, b: Cost| Cost { resident_bytes: a.resident_bytes.max(b.resident_bytes), cpu_percent: a.cpu_percent.max(b.cpu_percent) };
+    idle::costs(plan, cairn).await?.1.into_iter().reduce(most).context("no node")
 }
 
 /// Has a change made of each tenant's shard; how many a second.
@@ -88,13 +68,7 @@ async fn changes(operator: &Operator, tenants: &[u64], wanted: Wanted) -> anyhow
     for orders in orders.chunks(CHANGES_AT_ONCE) {
         operator.order_changes(orders).await?;
     }
-    let ended = async {
-        while !operator.changes(None).await?.is_empty() {
-            tokio::time::sleep(LOOK).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(CHANGED_WITHIN, ended).await.context("changes did not end")??;
+    tokio::time::timeout(CHANGED_WITHIN, changes_ended(operator)).await.context("changes did not end")??;
     Ok(orders.len() as f64 / begin.elapsed().as_secs_f64())
 }
 

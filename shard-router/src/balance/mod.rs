@@ -9,10 +9,9 @@ pub mod plan;
 
 use crate::operator::{Operator, Outlook, Replace, ShardOrder, Wanted, Wish};
 use measure::Loads;
-use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::settings::registry::BALANCE_ENABLED;
 use metadb_proto::settings::{Asker, Settings};
-use metadb_proto::v1::{self, NodeRef, Role, ShardChangeRecord};
+use metadb_proto::v1::{self, NodeRef, ShardChangeRecord};
 use metadb_proto::{Error, seam};
 use plan::{Bounds, Facts, Floors, Move};
 use std::collections::BTreeMap;
@@ -41,8 +40,6 @@ impl Default for Pace {
     }
 }
 
-/// How long the own node may take to tell its state.
-const OWN_STATUS: Duration = Duration::from_secs(1);
 /// How long a round may take.
 const ROUND_WITHIN: Duration = Duration::from_secs(60);
 
@@ -80,7 +77,7 @@ impl Balancer {
 
     /// Looks, and when it is time plans and asks for what is planned.
     async fn round(&mut self) -> Result<(), Error> {
-        if !self.settings.get(&BALANCE_ENABLED, Asker::NODE) || !self.leads_directory().await {
+        if !self.settings.get(&BALANCE_ENABLED, Asker::NODE) || !self.operator.leads_directory(&self.node).await.unwrap_or(false) {
             self.loads = Loads::default();
             return Ok(());
         }
@@ -107,12 +104,6 @@ impl Balancer {
             }
         }
         Ok(())
-    }
-
-    async fn leads_directory(&self) -> bool {
-        let status = self.operator.router().status_of(&self.node.address, Instant::now() + OWN_STATUS).await;
-        let leads = |group: &v1::GroupStatus| group.group_id == DIRECTORY_GROUP && group.role() == Role::Leader;
-        status.is_ok_and(|status| status.groups.iter().any(leads))
     }
 }
 

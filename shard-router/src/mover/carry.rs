@@ -225,8 +225,12 @@ impl Carried<'_> {
             if let Ok(brought) = tokio::time::timeout(HEED, &mut brought).await {
                 return brought;
             }
-            // Who can't be asked wants nothing new: the copy goes on.
-            let Ok(now) = self.work.operator.change_now(&record).await else { continue };
+            let now = match self.work.operator.change_now(&record).await {
+                Ok(now) => now,
+                // A directory that can't be asked wants nothing new: the copy goes on.
+                Err(Error::Unavailable { .. } | Error::Exhausted { .. } | Error::Moved { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             if now.state != record.state || now.epoch != record.epoch {
                 return Err(Error::Conflict { message: "an operator, or another mover, changed what shall be".to_owned() });
             }

@@ -17,10 +17,9 @@ use crate::operator::Operator;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use metadb_proto::directory::DIRECTORY_GROUP;
 use metadb_proto::settings::{Asker, Settings, registry};
 use metadb_proto::v1::shard_change_record::State;
-use metadb_proto::v1::{self, NodeRef, Role, ShardChangeRecord};
+use metadb_proto::v1::{NodeRef, ShardChangeRecord};
 use metadb_proto::{Error, seam};
 use pace::Pace;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,8 +30,6 @@ use tokio::time::Instant;
 /// Between two looks at the directory while nothing is asked for, and while there is.
 const IDLE: Duration = Duration::from_millis(300);
 const BUSY: Duration = Duration::from_millis(50);
-/// How long the own node may take to tell its state.
-const OWN_STATUS: Duration = Duration::from_secs(1);
 /// Places that only changes get which were carried before: what they left half-way does not wait for the copies of others.
 const FOR_THE_BEGUN: usize = 16;
 /// Changes that are read at a time.
@@ -125,11 +122,9 @@ impl Mover {
 
     /// What is asked for, if this node leads the directory.
     fn look(&self) -> Look {
-        let (work, address) = (Arc::clone(&self.work), self.node.address.clone());
+        let (work, node) = (Arc::clone(&self.work), self.node.clone());
         Box::pin(async move {
-            let status = work.operator.router().status_of(&address, Instant::now() + OWN_STATUS).await?;
-            let leads = |group: &v1::GroupStatus| group.group_id == DIRECTORY_GROUP && group.role() == Role::Leader;
-            if status.groups.iter().any(leads) { work.operator.first_changes(PAGE).await } else { Ok(Vec::new()) }
+            if work.operator.leads_directory(&node).await? { work.operator.first_changes(PAGE).await } else { Ok(Vec::new()) }
         })
     }
 

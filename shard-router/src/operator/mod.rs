@@ -35,7 +35,7 @@ use crate::client::Client;
 use crate::directory::{number, record, records};
 use crate::router::Router;
 use crate::transaction::Transaction;
-use metadb_proto::v1::{self, ClusterRecord, GroupRecord, group_record};
+use metadb_proto::v1::{self, ClusterRecord, GroupRecord, NodeRef, Role, group_record};
 use metadb_proto::{Error, directory, limits};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -135,6 +135,18 @@ impl Operator {
         self.router.at_leader(shard.group_id, until, &call).await.map(|_| ())
     }
 }
+
+impl Operator {
+    /// Whether a node leads the directory, and so acts for the cluster.
+    pub(crate) async fn leads_directory(&self, node: &NodeRef) -> Result<bool, Error> {
+        let status = self.router.status_of(&node.address, Instant::now() + OWN_STATUS).await?;
+        let leads = |group: &v1::GroupStatus| group.group_id == directory::DIRECTORY_GROUP && group.role() == Role::Leader;
+        Ok(status.groups.iter().any(leads))
+    }
+}
+
+/// How long a node may take to tell its own state.
+const OWN_STATUS: Duration = Duration::from_secs(1);
 
 /// The last id given out.
 pub(crate) async fn counter(tx: &Transaction, name: &str) -> Result<u64, Error> {

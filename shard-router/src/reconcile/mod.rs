@@ -12,8 +12,8 @@ use crate::operator::Operator;
 use crate::{condition, operation};
 use members::{Members, Silence};
 use metadb_proto::Error;
-use metadb_proto::directory::{self, DIRECTORY_GROUP};
-use metadb_proto::v1::{self, GroupRecord, NodeRef, Role, group_record};
+use metadb_proto::directory;
+use metadb_proto::v1::{self, GroupRecord, NodeRef, group_record};
 use plan::{Records, Step, first_leader, plan};
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl Reconciler {
     /// # Errors
     /// Whatever kept it from looking; a step that fails is logged and comes again.
     pub async fn round(&mut self) -> Result<usize, Error> {
-        if !self.leads_directory().await {
+        if !self.operator.leads_directory(&self.node).await.unwrap_or(false) {
             self.silent_since.clear();
             return Ok(0);
         }
@@ -86,12 +86,6 @@ impl Reconciler {
             }
         }
         Ok(done)
-    }
-
-    async fn leads_directory(&self) -> bool {
-        let status = self.operator.router().status_of(&self.node.address, Instant::now() + OWN_STATUS).await;
-        let leads = |group: &v1::GroupStatus| group.group_id == DIRECTORY_GROUP && group.role() == Role::Leader;
-        status.is_ok_and(|status| status.groups.iter().any(leads))
     }
 
     /// For how long the nodes have been silent that did not answer now.
