@@ -34,7 +34,7 @@ const BUSY: Duration = Duration::from_millis(50);
 const FOR_THE_BEGUN: usize = 16;
 /// Changes that are read at a time.
 const PAGE: u32 = 1024;
-/// For how long, at most, a shard is neither read nor written because it moves.
+/// How long the end of a move has, for which its shard is neither read nor written; past it the fence is lifted, which takes entries too.
 pub const FENCE_BUDGET: Duration = Duration::from_millis(200);
 /// How long a change rests that did not get on: the first time, and at most.
 const REST_FIRST: Duration = Duration::from_millis(200);
